@@ -4,13 +4,17 @@ Owns which ``Metadata_`` columns identify a field, a well or a cell, and how eve
 """
 
 import re
+from collections.abc import Iterable
 
 from plateline.errors import PlatelineError
 
 PREFIX = "Metadata_"
+READOUT = "Metadata_Readout_"
 WELL = ["Metadata_Plate", "Metadata_Well"]
 FIELD = [*WELL, "Metadata_Site", "Metadata_Timepoint"]
 CELL = [*FIELD, "Metadata_ObjectNumber"]
+# What a table without rows is given so that it has the identity columns, with their types.
+NO_FIELD = {"Metadata_Plate": "", "Metadata_Well": "", "Metadata_Site": 0, "Metadata_Timepoint": 0, "Metadata_Key": ""}
 
 # ANSI/SLAS formats: wells -> (rows, columns).
 SHAPES = {
@@ -104,3 +108,24 @@ def is_feature(column: str) -> bool:
 def features_of(columns: list[str]) -> list[str]:
     """The feature columns, in order."""
     return [column for column in columns if is_feature(column)]
+
+
+def channel_numbers(channels: list[str], wanted: list[str], *, key: str, plate: str) -> list[int]:
+    """Places of the wanted channels among a plate's channels.
+
+    Raises
+    ------
+    PlatelineError
+        If the plate has no such channel; names the config key, the plate and the channels it has.
+    """
+    for name in wanted:
+        if name not in channels:
+            msg = f"{key}: plate {plate} has no channel {name!r}; it has {', '.join(channels)}"
+            raise PlatelineError(msg)
+    return [channels.index(name) for name in wanted]
+
+
+def readouts_of(columns: Iterable[str], first: str = "") -> list[str]:
+    """Names of the readouts among the columns, in order, the one named `first` before the others."""
+    names = [column.removeprefix(READOUT) for column in columns if column.startswith(READOUT)]
+    return sorted(names, key=lambda name: name != first)

@@ -1,0 +1,132 @@
+"""Refuse a config or a plate sheet that cannot be meant, before the graph is built.
+
+Only the main process of a run imports this. Every message says which key, what it got and what it expected.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+import jsonschema
+
+from plateline import config as settings
+from plateline import methods, readouts
+from plateline.errors import ConfigError
+
+
+def check_config(config: dict, schema: dict, where: str = "config") -> None:
+    """Refuse a config that does not fit its schema, names unknown methods, or declares readouts outside the grammar.
+
+    Parameters
+    ----------
+    config : dict
+        As loaded, before defaults are filled in.
+    schema : dict
+        JSON schema, closed objects.
+    where : str
+        Start of each message.
+
+    Raises
+    ------
+    ConfigError
+        Naming every key that does not fit.
+    """
+    _fit_schema(config, schema, where)
+    filled = settings.fill_defaults(config, schema)
+    for stage in methods.TABLES:
+        if method := settings.method_of(filled, stage):
+            methods.target(stage, method)
+    profile = filled["profile"]
+    _, _, declared = readouts.parse(profile["quantities"], profile["gates"], profile["readouts"])
+    main = filled["report"]["main_readout"]
+    if main and main not in declared:
+        msg = f"{where}: report.main_readout: got {main!r}; expected one of {', '.join(declared)}"
+        raise ConfigError(msg)
+    names = Counter(filled["ingest"]["plate"]["channels"].values())
+    if twice := [name for name, count in names.items() if count > 1]:
+        msg = f"{where}: ingest.plate.channels: {twice} is the name of more than one channel; expected different names"
+        raise ConfigError(msg)
+
+
+def check_sheet(sheet: list[dict[str, str]], schema: dict, config: dict, config_schema: dict) -> None:
+    """Refuse a plate sheet whose lines do not fit, whose files are missing, or whose overrides break the config.
+
+    Parameters
+    ----------
+    sheet : list of dict
+        Lines with defaults filled in.
+    schema, config_schema : dict
+        JSON schemas of a line and of the config.
+    config : dict
+        The config that the lines override.
+
+    Raises
+    ------
+    ConfigError
+        Naming plate, column, what it got and what it expected.
+    """
+    if not sheet:
+        msg = f"sheet {config['sheet']} names no plate; expected a line per plate (config/README.md)"
+        raise ConfigError(msg)
+    counts = Counter(line.get("plate") for line in sheet)
+    for line in sheet:
+        where = f"plate sheet {config['sheet']}, plate {line.get('plate')}"
+        _fit_schema(line, schema, where)
+        if counts[line["plate"]] > 1:
+            msg = f"{where}: stands in {counts[line['plate']]} lines; expected one"
+            raise ConfigError(msg)
+        if line["use"] == "yes":
+            _check_paths(line, where)
+            methods.target("ingest", line["layout"])
+            check_config(settings.override(config, line), config_schema, where)
+
+
+def _check_paths(line: dict[str, str], where: str) -> None:
+    """A plate needs its plate map always, its source until it is ingested."""
+    ingested = all(
+        Path(f"results/ingest/{line['plate']}/part-{part}.parquet").is_file()
+        for part in range(1, int(line["parts"]) + 1)
+    )
+    if not ingested and not Path(line["source"]).is_dir():
+        msg = f"{where}: source: no folder {line['source']!r}; expected the folder of the plate's images"
+        raise ConfigError(msg)
+    if not Path(line["platemap"]).is_file():
+        msg = f"{where}: platemap: no file {line['platemap']!r}; expected the plate map of this plate"
+        raise ConfigError(msg)
+
+
+def _fit_schema(value: dict, schema: dict, where: str) -> None:
+    validator = jsonschema.Draft202012Validator(schema)
+    errors = sorted(validator.iter_errors(value), key=lambda error: error.json_path)
+    if errors:
+        raise ConfigError("\n".join(f"{where}: {_explain(error)}" for error in errors))
+
+
+def _explain(error: jsonschema.ValidationError) -> str:
+    """One sentence: key, got, expected."""
+    key = ".".join(str(part) for part in error.absolute_path)
+    if error.validator == "additionalProperties":
+        known = error.schema.get("properties", {})
+        unknown = [name for name in error.instance if name not in known]
+        return f"{key + ': ' if key else ''}unknown key {', '.join(map(repr, unknown))}; known are {', '.join(known)}"
+    if error.validator == "required":
+        missing = [name for name in error.validator_value if name not in error.instance]
+        return f"{key + ': ' if key else ''}missing key {', '.join(map(repr, missing))}"
+    meaning = error.schema.get("description")
+    return f"{key}: got {error.instance!r}; expected {_expected(error)}{f' ({meaning})' if meaning else ''}"
+
+
+def _expected(error: jsonschema.ValidationError) -> str:
+    words = {
+        "enum": "one of {}",
+        "type": "{}",
+        "minimum": "at least {}",
+        "maximum": "at most {}",
+        "exclusiveMinimum": "more than {}",
+        "exclusiveMaximum": "less than {}",
+        "pattern": "text like {}",
+        "maxProperties": "at most {} entries",
+    }
+    if error.validator not in words:
+        return error.message
+    value = error.validator_value
+    return words[error.validator].format(", ".join(map(str, value)) if isinstance(value, list) else value)

@@ -1,0 +1,242 @@
+"""From planes on disk to fields: the index of a plate, its geometry, projection and pyramid."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from plateline.errors import ImageError, SourceError
+from plateline.identity import FIELD, split_well
+
+# Viewers want the coarsest level to fit a small window.
+COARSEST = 512
+
+
+class Geometry(NamedTuple):
+    """What all fields of a plate share."""
+
+    channels: list[str]
+    height: int
+    width: int
+    dtype: str
+    times: int
+    pixel_size_um: float
+    full_scale: float
+
+
+def index_table(
+    planes: pd.DataFrame, left_out: pd.DataFrame, *, plate: str, channels: dict[str, str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Index of a plate: one row per image plane, with identity columns and the channels' own names.
+
+    Parameters
+    ----------
+    planes, left_out : DataFrame
+        What a layout found: planes, and files it did not take, with `path` and `reason`.
+    plate : str
+        Name for `Metadata_Plate`.
+    channels : dict of str to str
+        Channel as the source writes it -> name used from here on. Empty: names as found, letters and digits only.
+
+    Returns
+    -------
+    index : DataFrame
+        Planes whose channel has a name; `channel` is the place of the channel in the pixels.
+    left_out : DataFrame
+        With the planes of unnamed channels added.
+    """
+    found = planes["channel"].astype(str)
+    names = found.map(channels) if channels else found.str.replace(r"[^A-Za-z0-9]", "", regex=True)
+    unnamed = planes[names.isna()]
+    reasons = "channel " + found[names.isna()] + " has no name in ingest.plate.channels"
+    index = planes.assign(Metadata_Plate=plate, Metadata_Channel=names)[names.notna()].drop(columns="channel")
+    places = [split_well(well) for well in index["Metadata_Well"]]
+    index["Metadata_Row"] = [row for row, _ in places]
+    index["Metadata_Column"] = [int(column) for _, column in places]
+    index["channel"] = index["Metadata_Channel"].map({name: n for n, name in enumerate(_ordered(index, channels))})
+    leading = [*FIELD, "Metadata_Row", "Metadata_Column", "Metadata_Channel", "channel"]
+    index = index[leading + [column for column in index if column not in leading]]
+    more = pd.DataFrame({"path": unnamed["path"], "reason": reasons})
+    return index.sort_values([*FIELD, "Metadata_Channel", "z"], ignore_index=True), pd.concat(
+        [frame for frame in (left_out, more) if len(frame)] or [left_out], ignore_index=True
+    )
+
+
+def _ordered(index: pd.DataFrame, channels: dict[str, str]) -> list[str]:
+    """Channels that have images: first as the source numbers them, then by name."""
+    present = set(index["Metadata_Channel"])
+    given = [channels[text] for text in sorted(channels) if channels[text] in present]
+    return list(dict.fromkeys([*given, *sorted(present)]))
+
+
+def geometry(index: pd.DataFrame) -> Geometry:
+    """What most readable planes of a plate agree on; a field that differs is excluded when it is read.
+
+    Parameters
+    ----------
+    index : DataFrame
+        Of a whole plate.
+
+    Raises
+    ------
+    SourceError
+        If no plane of the plate can be read.
+    """
+    readable = index[index["status"] == "ok"]
+    if readable.empty:
+        plate = index["Metadata_Plate"].iloc[0] if len(index) else "?"
+        msg = f"plate {plate}: none of its {len(index)} image planes can be read; the first: {_first_reason(index)}"
+        raise SourceError(msg)
+    shapes = readable.groupby(["height", "width", "dtype"]).size()
+    height, width, dtype = shapes.idxmax()
+    names = readable.drop_duplicates("channel").sort_values("channel")["Metadata_Channel"]
+    return Geometry(
+        channels=list(names),
+        height=int(height),
+        width=int(width),
+        dtype=str(dtype),
+        times=int(index["Metadata_Timepoint"].max()) + 1,
+        pixel_size_um=float(readable["pixel_size_um"].median(skipna=True))
+        if readable["pixel_size_um"].notna().any()
+        else np.nan,
+        full_scale=float(readable["full_scale"].max()),
+    )
+
+
+def _first_reason(index: pd.DataFrame) -> str:
+    return f"{index['path'].iloc[0]}: {index['reason'].iloc[0]}" if len(index) else "no plane at all"
+
+
+def facts(shared: Geometry) -> dict[str, object]:
+    """What later stages must know of a field's pixels, as columns of the field table."""
+    return {
+        "channels": "|".join(shared.channels),
+        "height": shared.height,
+        "width": shared.width,
+        "dtype": shared.dtype,
+        "full_scale": shared.full_scale,
+        "pixel_size_um": shared.pixel_size_um,
+    }
+
+
+def no_fields() -> pd.DataFrame:
+    """The field table of a part without wells."""
+    text = pd.Series(dtype=object)
+    number = pd.Series(dtype=np.int64)
+    columns = {"Metadata_Plate": text, "Metadata_Well": text, "Metadata_Site": number, "Metadata_Timepoint": number}
+    columns |= {name: text for name in ("Metadata_Key", "checksum", "status", "reason", "channels")}
+    columns |= {"height": number, "width": number, "dtype": text}
+    return pd.DataFrame(columns | {name: pd.Series(dtype=float) for name in ("full_scale", "pixel_size_um")})
+
+
+def build_field(
+    planes: pd.DataFrame, shared: Geometry, read: Callable[[str, int], npt.NDArray], *, projection: str
+) -> npt.NDArray:
+    """Pixels of one field at one time point.
+
+    Parameters
+    ----------
+    planes : DataFrame
+        Its rows of the index.
+    shared : Geometry
+        Of the plate.
+    read : callable
+        (path, page) -> (Y, X) array; may raise `ImageError`.
+    projection : {'max', 'mean', 'middle'}
+        How several planes of a channel become one.
+
+    Returns
+    -------
+    ndarray
+        (C, Y, X) in the plate's dtype, channels in the plate's order.
+
+    Raises
+    ------
+    ImageError
+        If a plane is unreadable, missing, or unlike the rest of the plate.
+    """
+    return np.stack([_channel(planes, name, shared, read, projection) for name in shared.channels])
+
+
+def _channel(planes, name, shared, read, projection) -> npt.NDArray:
+    """One channel of a field, projected: (Y, X)."""
+    own = planes[planes["Metadata_Channel"] == name].sort_values("z")
+    if own.empty:
+        msg = f"channel {name} has no image"
+        raise ImageError(msg)
+    if (own["status"] != "ok").any():
+        raise ImageError(own.loc[own["status"] != "ok", "reason"].iloc[0])
+    stack = [read(path, page) for path, page in zip(own["path"], own["page"], strict=True)]
+    for path, plane in zip(own["path"], stack, strict=True):
+        _check_plane(plane, path, shared)
+    return project(np.stack(stack), projection)
+
+
+def _check_plane(plane: npt.NDArray, path: str, shared: Geometry) -> None:
+    got, expected = (plane.shape, str(plane.dtype)), ((shared.height, shared.width), shared.dtype)
+    if got != expected:
+        msg = f"{path} has shape {got[0]} and dtype {got[1]}; the plate has {expected[0]} and {expected[1]}"
+        raise ImageError(msg)
+
+
+def project(stack: npt.NDArray, projection: str) -> npt.NDArray:
+    """One plane from several.
+
+    Parameters
+    ----------
+    stack : ndarray
+        (Z, Y, X), integer or float.
+    projection : {'max', 'mean', 'middle'}
+        `mean` is rounded to the stack's dtype; `middle` of an even number is the later one.
+
+    Returns
+    -------
+    ndarray
+        (Y, X) of the same dtype.
+    """
+    if len(stack) == 1:
+        return stack[0]
+    if projection == "max":
+        return stack.max(axis=0)
+    if projection == "middle":
+        return stack[len(stack) // 2]
+    mean = stack.mean(axis=0, dtype=np.float64)
+    return (np.rint(mean) if stack.dtype.kind in "iu" else mean).astype(stack.dtype)
+
+
+def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
+    """Height and width of each pyramid level: halved, rounded up, until at most `COARSEST` wide and high."""
+    sizes = [(height, width)]
+    while max(sizes[-1]) > COARSEST:
+        sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
+    return sizes
+
+
+def pyramid(image: npt.NDArray) -> list[npt.NDArray]:
+    """The image and its means over squares of 2, 4, ... pixels, with the sizes of `level_sizes`.
+
+    Parameters
+    ----------
+    image : ndarray
+        (C, Y, X); an odd edge is repeated once before halving.
+
+    Returns
+    -------
+    list of ndarray
+        (C, ceil(Y / 2^n), ceil(X / 2^n)) each, finest first, same dtype.
+    """
+    levels = [image]
+    for _ in level_sizes(*image.shape[-2:])[1:]:
+        levels.append(_halve(levels[-1]))
+    return levels
+
+
+def _halve(image: npt.NDArray) -> npt.NDArray:
+    height, width = image.shape[-2:]
+    even = np.pad(image, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
+    corners = even[:, 0::2, 0::2], even[:, 1::2, 0::2], even[:, 0::2, 1::2], even[:, 1::2, 1::2]
+    if image.dtype.kind in "iu":
+        return ((sum(corner.astype(np.uint32) for corner in corners) + 2) // 4).astype(image.dtype)
+    return sum(corners) / image.dtype.type(4)

@@ -1,0 +1,53 @@
+"""The log file of a job, its format, and its one summary line."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from plateline import config
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+@contextmanager
+def job(snakemake) -> Iterator[dict[str, int]]:
+    """Log of one job: opened first, its last line says what went in, what came out and how long it took.
+
+    Parameters
+    ----------
+    snakemake : object
+        What Snakemake puts into a script: `log`, `rule`, `wildcards`.
+
+    Yields
+    ------
+    dict of str to int
+        Counts for the summary line, filled by the script: `fields`, `cells`, ...
+
+    Raises
+    ------
+    EditedDuringRun
+        If the config, the sheet or the code changed since the run began.
+    """
+    name = " ".join([snakemake.rule, *map(str, snakemake.wildcards)])
+    screen = logging.StreamHandler(sys.stderr)
+    screen.addFilter(lambda record: record.name == name or record.levelno >= logging.WARNING)
+    logging.basicConfig(
+        level=logging.INFO,
+        format=FORMAT,
+        handlers=[logging.FileHandler(snakemake.log[0], mode="w"), screen],
+        force=True,
+    )
+    for library in ("distributed", "matplotlib", "fontTools", "asyncio"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    logger = logging.getLogger(name)
+    counts: dict[str, int] = {}
+    start = time.monotonic()
+    try:
+        config.check_run()
+        yield counts
+    except Exception as error:
+        logger.error("%s: %s", type(error).__name__, error)
+        raise
+    logger.info("%s; %.1f s", ", ".join(f"{n:,} {what}" for what, n in counts.items()), time.monotonic() - start)

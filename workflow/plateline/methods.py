@@ -1,0 +1,83 @@
+"""The known methods of each stage as text, and how any of them is loaded.
+
+A table maps a name to ``package.module:function`` (or ``package.module``), so that the Snakefile can read it without
+importing what it names. A lab adds a method by naming its own import path in the config.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+
+from plateline.errors import ConfigError
+
+# module with index(source, *, plate, shape, **options) -> (planes, left_out) and read_plane(source, path, page)
+LAYOUTS = {"pattern": "plateline.layouts.pattern"}
+# (N, Y, X), **options -> illum (Y, X), dark (Y, X)
+FLATFIELDS = {
+    "none": "plateline.flatfield:none",
+    "median": "plateline.flatfield:median",
+}
+# (C, Y, X) float32, **options -> {compartment: (Y, X) int32}
+SEGMENTERS = {"otsu": "plateline.segment:otsu"}
+# cells frame grouped by well -> wells frame
+AGGREGATORS = {
+    "mean": "plateline.profile:mean",
+    "median": "plateline.profile:median",
+}
+# **options -> unfitted estimator with fit(controls) and transform(wells)
+CORRECTORS = {
+    "none": "plateline.correct:Identity",
+    "standardize": "plateline.correct:Standardize",
+    "mad_robustize": "plateline.correct:MadRobustize",
+}
+# **options, seed -> unfitted estimator with predict_proba
+CLASSIFIERS = {"logistic": "plateline.classify:logistic"}
+
+TABLES = {
+    "ingest": LAYOUTS,
+    "flatfield": FLATFIELDS,
+    "segment": SEGMENTERS,
+    "profile": AGGREGATORS,
+    "correct": CORRECTORS,
+    "classify": CLASSIFIERS,
+}
+
+
+def target(stage: str, name: str) -> str:
+    """Import path of a stage's method: a known name, or the path itself."""
+    known = TABLES.get(stage, {})
+    if name not in known and "." not in name and ":" not in name:
+        msg = f"{stage}: unknown method {name!r}; known are {', '.join(known)}, or an import path like mylab.module:function"
+        raise ConfigError(msg)
+    return known.get(name, name)
+
+
+def load(stage: str, name: str):
+    """The object a method name stands for, imported now.
+
+    Parameters
+    ----------
+    stage : str
+        Stage word, a key of `TABLES`.
+    name : str
+        Known name or import path ``package.module[:attribute]``; modules beside the campaign's config are found.
+
+    Returns
+    -------
+    callable or module
+
+    Raises
+    ------
+    ConfigError
+        If nothing importable goes by that name; the message lists the known names.
+    """
+    module, _, attribute = target(stage, name).partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        found = importlib.import_module(module)
+        return getattr(found, attribute) if attribute else found
+    except (ImportError, AttributeError) as error:
+        known = ", ".join(TABLES[stage])
+        msg = f"{stage}: method {name!r} cannot be loaded ({error}); known are {known}"
+        raise ConfigError(msg) from error

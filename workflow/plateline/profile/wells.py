@@ -1,0 +1,239 @@
+"""Cells that count become one row per well: counts, readouts, aggregated features."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from plateline import readouts
+from plateline.identity import features_of
+
+OPERATORS = {"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide}
+FUNCTIONS = {"log2": np.log2, "log10": np.log10, "sqrt": np.sqrt, "abs": np.abs}
+COMPARISONS = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal}
+# Scale that makes the median absolute deviation of a normal distribution its standard deviation.
+MAD_SCALE = 1.4826
+
+
+def median(features: pd.DataFrame, wells: pd.Series) -> pd.DataFrame:
+    """Median of each feature per well, NaN left out; index well, sorted."""
+    return features.groupby(wells).median()
+
+
+def mean(features: pd.DataFrame, wells: pd.Series) -> pd.DataFrame:
+    """Mean of each feature per well, NaN left out; index well, sorted."""
+    return features.groupby(wells).mean()
+
+
+def build_profile(
+    cells: pd.DataFrame,
+    fields: pd.DataFrame,
+    platemap: pd.DataFrame,
+    *,
+    aggregate: Callable[[pd.DataFrame, pd.Series], pd.DataFrame],
+    declared: dict[str, dict],
+    min_cells: int,
+    failure: str = "",
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row per well of the plate map: identity, counts, readouts, features.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        Cells that count: identity and features.
+    fields : DataFrame
+        All fields with `reason`, from `judge_fields`.
+    platemap : DataFrame
+        One row per well.
+    aggregate : callable
+        Features and well of each cell -> one row per well.
+    declared : dict
+        `quantities`, `gates` and `readouts` of the config.
+    min_cells : int
+        A well with fewer keeps its row with status `few cells`.
+    failure : str
+        Why the plate is given up; all its wells get status `failed`.
+
+    Returns
+    -------
+    profile : DataFrame
+        Readouts in columns `Metadata_Readout_{name}`, features without prefix. A readout that cannot be computed is NaN.
+    warnings : DataFrame
+        `reason` per thing that could not be computed.
+    """
+    wells = _counts(platemap, cells, fields)
+    wells["Metadata_Status"], wells["Metadata_Reason"] = _status(wells, min_cells, failure)
+    trees = readouts.parse(declared["quantities"], declared["gates"], declared["readouts"])
+    columns, warnings = _readouts(cells, wells, *trees)
+    features = aggregate(cells[features_of(list(cells.columns))], cells["Metadata_Well"])
+    features = features.reindex(wells["Metadata_Well"]).reset_index(drop=True)
+    profile = pd.concat([wells.reset_index(drop=True), columns.reset_index(drop=True), features], axis=1)
+    return profile, pd.DataFrame({"reason": warnings}, dtype=object)
+
+
+def _counts(platemap: pd.DataFrame, cells: pd.DataFrame, fields: pd.DataFrame) -> pd.DataFrame:
+    """The plate map with the number of cells and of valid and expected fields of each well."""
+    well = platemap["Metadata_Well"]
+    valid = fields[fields["reason"] == ""]
+    expected = fields.groupby("Metadata_Well").size()
+    return platemap.assign(
+        Metadata_Object_Count=well.map(cells.groupby("Metadata_Well").size()).fillna(0).astype(int),
+        Metadata_Site_Count=well.map(valid.groupby("Metadata_Well").size()).fillna(0).astype(int),
+        Metadata_Sites_Expected=int(expected.max()) if len(expected) else 0,
+    )
+
+
+def _status(wells: pd.DataFrame, min_cells: int, failure: str) -> tuple[pd.Series, pd.Series]:
+    """Status and reason of each well."""
+    few = wells["Metadata_Object_Count"] < min_cells
+    empty = wells["Metadata_Site_Count"] == 0
+    status = np.select([empty, few], ["no images", "few cells"], "ok")
+    reason = np.select(
+        [empty, few], ["no field of this well counts", f"fewer cells than profile.min_cells = {min_cells}"], ""
+    )
+    status, reason = (pd.Series(text, index=wells.index, dtype=object) for text in (status, reason))
+    return (
+        (status.mask(status == status, "failed"), reason.mask(reason == reason, failure))
+        if failure
+        else (status, reason)
+    )
+
+
+def _readouts(
+    cells: pd.DataFrame, wells: pd.DataFrame, quantities: dict, gates: dict, declared: dict
+) -> tuple[pd.DataFrame, list[str]]:
+    """A column per declared readout, and what could not be computed."""
+    control = cells["Metadata_Well"].map(wells.set_index("Metadata_Well")["Metadata_ControlType"])
+    values = pd.DataFrame({name: compute_quantity(tree, cells) for name, tree in quantities.items()}, index=cells.index)
+    values = pd.concat([values, cells[features_of(list(cells.columns))]], axis=1)
+    passed, warnings = {}, []
+    for name, comparisons in gates.items():
+        passed[name], missing = apply_gate(comparisons, values, control)
+        warnings += [f"gate {name} is not estimable: no cells in {kind} wells" for kind in missing]
+    columns = pd.DataFrame(index=wells.index)
+    for name, (calls, unit) in declared.items():
+        raw = _ratio([_call(*call, values, passed, cells["Metadata_Well"], wells) for call in calls])
+        columns[f"Metadata_Readout_{name}"], missing = in_unit(raw, unit, wells)
+        warnings += [f"readout {name} in {unit} is not estimable: {missing}"] if missing else []
+    return columns, warnings
+
+
+def compute_quantity(tree: tuple, cells: pd.DataFrame) -> pd.Series:
+    """Value of a quantity's tree for each cell, float64; what is undefined (a log of zero) is NaN.
+
+    Raises
+    ------
+    KeyError
+        If the cells lack a feature that the tree names.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = _evaluate(tree, cells)
+    return pd.Series(found, index=cells.index, dtype=float).replace([np.inf, -np.inf], np.nan)
+
+
+def _evaluate(tree: tuple, cells: pd.DataFrame):
+    kind, *rest = tree
+    if kind == "number":
+        return rest[0]
+    if kind == "name":
+        return cells[rest[0]].to_numpy(float)
+    arguments = [_evaluate(part, cells) for part in rest]
+    return (OPERATORS | FUNCTIONS)[kind](*arguments)
+
+
+def apply_gate(comparisons: list[tuple], values: pd.DataFrame, control: pd.Series) -> tuple[pd.Series, list[str]]:
+    """Which cells pass a gate, as 1.0, 0.0 or NaN where it cannot be told, and the control types that are missing.
+
+    Parameters
+    ----------
+    comparisons : list of tuple
+        From `readouts.parse_gate`; a limit like (`negative`, 99) is that percentile over the cells of all such wells.
+    values : DataFrame
+        Quantities and features by cell.
+    control : Series of str
+        Control type of each cell's well.
+    """
+    passed, missing = pd.Series(1.0, index=values.index), []
+    for name, operator, (kind, amount) in comparisons:
+        own = values[name].astype(float)
+        reference = own if kind == "all" else own[control == kind]
+        if kind != "number" and not reference.notna().any():
+            missing.append(kind)
+        limit = amount if kind == "number" else reference.quantile(amount / 100)
+        holds = pd.Series(COMPARISONS[operator](own, limit), index=own.index, dtype=float)
+        passed *= holds.where(own.notna() & np.isfinite(limit))
+    return passed, missing
+
+
+def _call(
+    function: str, name: str, values: pd.DataFrame, passed: dict, well: pd.Series, wells: pd.DataFrame
+) -> pd.Series:
+    """One call of a readout per well, float64; NaN for a well without cells, but a count there is 0."""
+    if function in readouts.OF_COUNT:
+        counted = passed[name] if name else pd.Series(1.0, index=well.index)
+        # A gate that nobody can evaluate counts nothing rather than zero.
+        found = counted.groupby(well).sum(min_count=1)
+        found = wells["Metadata_Well"].map(found).astype(float)
+        found = found.where(wells["Metadata_Object_Count"] > 0, 0.0)
+        fields = wells["Metadata_Site_Count"].where(wells["Metadata_Site_Count"] > 0)
+        return found / fields if function == "per_field" else found.where(fields.notna())
+    own = (passed if function in readouts.OF_GATE else values)[name].groupby(well)
+    summaries = {
+        "median": own.median,
+        "mean": own.mean,
+        "sd": own.std,
+        "mad": lambda: own.apply(lambda cells: MAD_SCALE * (cells - cells.median()).abs().median()),
+        "fraction": own.mean,
+        "percent": lambda: 100 * own.mean(),
+    }
+    return wells["Metadata_Well"].map(summaries[function]()).astype(float)
+
+
+def _ratio(terms: list[pd.Series]) -> pd.Series:
+    return terms[0] if len(terms) == 1 else (terms[0] / terms[1]).replace([np.inf, -np.inf], np.nan)
+
+
+def in_unit(raw: pd.Series, unit: str, wells: pd.DataFrame) -> tuple[pd.Series, str]:
+    """A readout in the unit asked for, and what was missing for it.
+
+    Parameters
+    ----------
+    raw : Series of float
+        One value per well.
+    unit : {'raw', 'percent_of_control', 'npi', 'robust_z'}
+        Against the medians of the plate's negative (and, for the normalised percent inhibition, positive) controls.
+    wells : DataFrame
+        Control type and status of the same wells.
+
+    Returns
+    -------
+    values : Series of float
+        NaN throughout when the controls cannot carry the unit.
+    missing : str
+        Empty, or why.
+    """
+    usable = raw[(wells["Metadata_Status"] == "ok") & raw.notna()]
+    control = wells.loc[usable.index, "Metadata_ControlType"]
+    negative, positive = usable[control == "negative"], usable[control == "positive"]
+    centre = negative.median()
+    scales = {
+        "raw": lambda: (raw, ""),
+        "percent_of_control": lambda: (100 * raw / centre, "" if centre else "the negative controls have median 0"),
+        "npi": lambda: _between(raw, centre, positive.median()),
+        "robust_z": lambda: _robust_z(raw, negative),
+    }
+    if unit != "raw" and negative.empty:
+        return raw * np.nan, "the plate has no negative controls that count"
+    values, missing = scales[unit]()
+    return (raw * np.nan, missing) if missing else (values, "")
+
+
+def _between(raw: pd.Series, negative: float, positive: float) -> tuple[pd.Series, str]:
+    if np.isnan(positive) or positive == negative:
+        return raw, "the positive controls are missing or equal the negative ones"
+    return 100 * (raw - negative) / (positive - negative), ""
+
+
+def _robust_z(raw: pd.Series, negative: pd.Series) -> tuple[pd.Series, str]:
+    spread = MAD_SCALE * (negative - negative.median()).abs().median()
+    return ((raw - negative.median()) / spread, "") if spread else (raw, "the negative controls have no spread")

@@ -1,0 +1,307 @@
+"""The tables of the pages: what is in each, in which order, and the few numbers that stand at the top."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from plateline.report.canvas import readable, written_unit
+from plateline.report.tables import (
+    Table,
+    count,
+    interval,
+    listed,
+    notes_of,
+    number,
+    share,
+    span,
+    table,
+    text,
+    used,
+    yes,
+)
+
+CELLS = "Metadata_Object_Count"
+STAGES = [
+    "ingest",
+    "platemap",
+    "flatfield",
+    "qc",
+    "segment",
+    "track",
+    "measure",
+    "embed",
+    "profile",
+    "assay",
+    "correct",
+    "hits",
+    "classify",
+    "suggest",
+    "report",
+    "ledger",
+]
+
+
+def assay_table(assay: pd.DataFrame) -> Table:
+    """One row per readout and positive group: Z', robust Z' and SSMD with intervals, numbers of wells, the reason."""
+    frame = assay.copy()
+    for name in ("zprime", "robust_zprime", "ssmd"):
+        frame[f"{name}_span"] = [
+            interval(*pair) for pair in zip(frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
+        ]
+    columns = {
+        "plate": ("Metadata_Plate", text),
+        "readout": ("readout", text),
+        "positive control": ("positive", text),
+        "n neg.": ("n_negative", count),
+        "n pos.": ("n_positive", count),
+        "Z′": ("zprime", number),
+        "interval": ("zprime_span", span),
+        "robust Z′": ("robust_zprime", number),
+        "interval ": ("robust_zprime_span", span),
+        "SSMD": ("ssmd", number),
+        "interval  ": ("ssmd_span", span),
+        "CV neg.": ("cv_negative", share),
+    }
+    return replace(table(frame, used(columns, frame)), notes=notes_of(frame, "readout", "positive"))
+
+
+def count_table(ledger: pd.DataFrame) -> Table:
+    """Units in and out of every stage, parts and plates added up, in the order of the stages."""
+    counts = ledger[ledger["kind"] == "count"]
+    sums = counts.groupby(["stage", "rule", "unit"], as_index=False, sort=False)[["count_in", "count_out"]].sum()
+    sums = _by_stage(sums).assign(lost=lambda t: (t["count_in"] - t["count_out"]).clip(lower=0))
+    return table(
+        sums,
+        {
+            "stage": ("stage", text),
+            "rule": ("rule", text),
+            "unit": ("unit", text),
+            "in": ("count_in", count),
+            "out": ("count_out", count),
+            "left out": ("lost", count),
+        },
+    )
+
+
+def reason_table(ledger: pd.DataFrame, kinds: Iterable[str], *, most: int = 40) -> Table:
+    """Exclusions, warnings or failures: one row per reason with how many units and which wells."""
+    chosen = ledger[ledger["kind"].isin(list(kinds))]
+    keys = ["kind", "stage", "unit", "reason"]
+    groups = chosen.groupby(keys, as_index=False, sort=False, dropna=False)
+    sums = groups.agg(count=("count", "sum"), places=("place", listed)) if len(chosen) else chosen.assign(places="")
+    sums = _by_stage(sums.sort_values("count", ascending=False, kind="stable"))
+    columns = {
+        "stage": ("stage", text),
+        "what": ("kind", text),
+        "reason": ("reason", text),
+        "count": ("count", count),
+        "unit": ("unit", text),
+        "wells": ("places", text),
+    }
+    return table(sums, columns, most=most, rest="results/ledger.parquet")
+
+
+def places_of(ledger: pd.DataFrame) -> pd.DataFrame:
+    """The ledger with a column ``place``: plate and well as far as a row names them; one plate alone is not named."""
+    plates = ledger["Metadata_Plate"]
+    several = plates[plates != ""].nunique() > 1
+    place = plates + " " + ledger["Metadata_Well"] if several else ledger["Metadata_Well"]
+    return ledger.assign(place=place.astype(object).str.strip())
+
+
+def _by_stage(frame: pd.DataFrame) -> pd.DataFrame:
+    place = {stage: i for i, stage in enumerate(STAGES)}
+    return frame.sort_values("stage", key=lambda stages: stages.map(place).fillna(len(place)), kind="stable")
+
+
+def well_table(wells: pd.DataFrame, readouts: list[str]) -> Table:
+    """Every well of a plate with what is in it, its state and its readouts."""
+    columns = {
+        "well": ("Metadata_Well", text),
+        "compound": ("Metadata_Compound", text),
+        "dose": ("Metadata_Concentration", number),
+        "unit": ("Metadata_ConcentrationUnit", written_unit),
+        "type": ("Metadata_ControlType", text),
+        "status": ("Metadata_Status", text),
+        "reason": ("Metadata_Reason", text),
+        "fields": ("Metadata_Site_Count", count),
+        "cells": (CELLS, count),
+    }
+    shown = wells.sort_values("Metadata_Well", key=lambda names: names.str.rjust(4), kind="stable")
+    return table(shown, used(columns | {readable(r): (f"Metadata_Readout_{r}", number) for r in readouts}, shown))
+
+
+def status_table(wells: pd.DataFrame) -> Table:
+    """Wells that are not ``ok``: how many, why, which."""
+    bad = wells[wells["Metadata_Status"] != "ok"]
+    groups = bad.groupby(["Metadata_Status", "Metadata_Reason"], sort=False)["Metadata_Well"]
+    rows = [{"status": s, "reason": r, "wells": len(w), "which": listed(w)} for (s, r), w in groups]
+    columns = {
+        "status": ("status", text),
+        "wells": ("wells", count),
+        "reason": ("reason", text),
+        "which": ("which", text),
+    }
+    return table(pd.DataFrame(rows, columns=["status", "reason", "wells", "which"]), columns)
+
+
+def quality_table(fields: pd.DataFrame) -> Table:
+    """One row per channel: fields, how many carry which flag, and the medians of the measures."""
+    rows = []
+    for channel, group in fields.groupby("Metadata_Channel", sort=False):
+        flags = group["flags"].str.split("|").explode()
+        tally = {flag: int((flags == flag).sum()) for flag in ("blank", "blurred", "saturated")}
+        medians = group[["focus_slope", "snr", "background", "foreground"]].median().to_dict()
+        rows.append({"channel": channel, "fields": len(group), **tally, **medians})
+    counts = {name: (name, count) for name in ("fields", "blank", "blurred", "saturated")}
+    measures = {
+        "focus slope": "focus_slope",
+        "signal to noise": "snr",
+        "background": "background",
+        "foreground": "foreground",
+    }
+    columns = {"channel": ("channel", text), **counts, **{title: (name, number) for title, name in measures.items()}}
+    names = ["channel", *counts, *measures.values()]
+    return table(pd.DataFrame(rows, columns=names), columns)
+
+
+def dose_table(dose: pd.DataFrame, answers: list[str]) -> Table:
+    """One row per compound and readout, in the order given, the EC50 as words."""
+    columns = {
+        "compound": ("Metadata_Compound", text),
+        "readout": ("readout", text),
+        "EC50 (interval)": ("answer", span),
+        "pEC50": ("pEC50", number),
+        "hill": ("hill", number),
+        "bottom": ("bottom", number),
+        "top": ("top", number),
+        "R²": ("r2", number),
+        "Spearman": ("spearman", number),
+        "curve": ("curve_class", text),
+        "doses": ("n_doses", count),
+        "wells": ("n_wells", count),
+    }
+    shown = dose.assign(answer=answers)
+    drawn = table(shown, used(columns, shown), most=60, rest="results/hits/dose_response.parquet")
+    return replace(drawn, notes=notes_of(shown.head(60), "Metadata_Compound", "readout"))
+
+
+def treatment_table(treatments: pd.DataFrame, most: int) -> Table:
+    """Hits first, then by distance."""
+    columns = {
+        "treatment": ("Metadata_Treatment", text),
+        "type": ("Metadata_ControlType", text),
+        "wells": ("n_wells", count),
+        "plates": ("n_plates", count),
+        "distance": ("distance", number),
+        "effect size": ("effect_size", number),
+        "robust z": ("robust_z", number),
+        "p": ("p", share),
+        "smallest p": ("p_floor", share),
+        "q": ("q", share),
+        "hit": ("hit", yes),
+    }
+    ranked = treatments.sort_values(["hit", "distance"], ascending=False, kind="stable")
+    drawn = table(ranked, used(columns, ranked), most=most, rest="results/hits/hits.parquet")
+    return replace(drawn, notes=notes_of(ranked.head(most), "Metadata_Treatment"))
+
+
+def prediction_table(predictions: pd.DataFrame, most: int) -> Table:
+    """The surest first."""
+    columns = {
+        "treatment": ("Metadata_Treatment", text),
+        "resembles": ("mechanism", text),
+        "confidence": ("confidence", share),
+        "set": ("set", text),
+        "novelty p": ("novelty", share),
+        "wells": ("n_wells", count),
+    }
+    ranked = predictions.sort_values("confidence", ascending=False, kind="stable")
+    return table(ranked, columns, most=most, rest="results/classify/predictions.parquet")
+
+
+def score_table(evaluation: dict) -> Table:
+    """The classifier beside what chance and the cell count alone would reach."""
+    baselines = evaluation.get("baselines") or {}
+    rows = [{"who": "classifier", **evaluation}] + [
+        {"who": name.replace("_", " "), **scores} for name, scores in baselines.items() if isinstance(scores, dict)
+    ]
+    frame = pd.DataFrame(rows)
+    bounds = (
+        frame.get(name, pd.Series(np.nan, frame.index)).fillna(np.nan) for name in ("accuracy_low", "accuracy_high")
+    )
+    frame["span"] = [interval(*pair) for pair in zip(*bounds, strict=True)]
+    columns = {
+        "": ("who", text),
+        "accuracy": ("accuracy", number),
+        "interval": ("span", span),
+        "balanced accuracy": ("balanced_accuracy", number),
+        "log loss (nats)": ("log_loss", number),
+    }
+    return table(frame if evaluation.get("accuracy") is not None else frame.iloc[:0], columns)
+
+
+def plate_facts(wells: pd.DataFrame, assay: pd.DataFrame) -> list[dict[str, str]]:
+    """The few numbers at the top: wells, fields, cells and the Z' of the first readout."""
+    ok = int((wells["Metadata_Status"] == "ok").sum())
+    fields, expected = (wells[name].sum() for name in ("Metadata_Site_Count", "Metadata_Sites_Expected"))
+    facts = [
+        _fact(f"{ok:,}", "wells measured", f"of {len(wells):,}"),
+        _fact(count(fields), "valid fields", f"of {count(expected)}"),
+        _fact(count(wells[CELLS].sum()), "cells", f"{count(_median(wells[CELLS]))} a well (median)"),
+    ]
+    return facts + _zprime_fact(assay)
+
+
+def screen_facts(read: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
+    """The few numbers at the top of the screen's page."""
+    plates, wells, treatments = read["plates"], read["wells"], read["treatments"]
+    ok = int((wells["Metadata_Status"] == "ok").sum())
+    done = int((plates["status"] == "ok").sum())
+    tested = int(treatments["q"].notna().sum())
+    facts = [
+        _fact(f"{done:,}", "plate" if done == 1 else "plates", f"of {len(plates):,}"),
+        _fact(f"{ok:,}", "wells measured", f"of {len(wells):,}"),
+        _fact(count(wells[CELLS].sum()), "cells", f"{count(_median(wells[CELLS]))} a well (median)"),
+    ]
+    hits = [_fact(f"{int(treatments['hit'].eq(True).sum()):,}", "hits", f"of {tested:,} treatments tested")]
+    return facts + _zprime_fact(read["assay"]) + (hits if len(treatments) else [])
+
+
+def flat(record: dict, path: str = "") -> Iterator[tuple[str, str]]:
+    """Names and values of nested dicts as lines, names joined by a dot."""
+    for key, value in record.items():
+        name = f"{path}{key}"
+        if isinstance(value, dict):
+            yield from flat(value, f"{name}.")
+        else:
+            yield name, text(value) if not isinstance(value, list) else ", ".join(map(str, value))
+
+
+def _fact(value: str, name: str, note: str) -> dict[str, str]:
+    return {"value": value, "name": name, "note": note}
+
+
+def _zprime_fact(assay: pd.DataFrame) -> list[dict[str, str]]:
+    """Z' of the first readout and positive group; over several plates the median with the lowest."""
+    if not len(assay):
+        return []
+    main = assay[(assay["readout"] == assay["readout"].iloc[0]) & (assay["positive"] == assay["positive"].iloc[0])]
+    name = f"Z′ of {readable(main['readout'].iloc[0], 24)}"
+    if len(main) == 1:
+        row = main.iloc[0]
+        note = interval(row["zprime_low"], row["zprime_high"]) or "not estimable"
+        return [_fact(number(row["zprime"]), name, note)]
+    return [
+        _fact(
+            number(_median(main["zprime"])),
+            name,
+            f"median of {len(main)} plates; lowest {number(main['zprime'].min())}",
+        )
+    ]
+
+
+def _median(values: pd.Series) -> float:
+    return float(values.median()) if values.notna().any() else np.nan

@@ -1,0 +1,58 @@
+"""The only module that opens files: OME-Zarr plates, Parquet tables, keys, resume.
+
+`plate` owns pixels and labels, `tables` the Parquet files and their provenance, `parts` what a killed job leaves,
+`files` the rest. `FORMAT` is raised by hand when what is written changes; that reruns every stage.
+"""
+
+from plateline.store.files import read_json, read_texts, read_values, save_array, save_json, save_pages
+from plateline.store.keys import chain, checksum
+from plateline.store.parts import part, share_wells
+from plateline.store.plate import (
+    images_of,
+    lay_out,
+    read_field,
+    read_labels,
+    read_stack,
+    reset_field,
+    reset_labels,
+    write_field,
+    write_labels,
+)
+from plateline.store.tables import (
+    provenance,
+    read_flatfield,
+    read_table,
+    read_tables,
+    save_anndata,
+    save_table,
+)
+
+FORMAT = 1
+
+__all__ = [
+    "chain",
+    "checksum",
+    "images_of",
+    "lay_out",
+    "part",
+    "provenance",
+    "read_field",
+    "read_flatfield",
+    "read_json",
+    "read_labels",
+    "read_stack",
+    "read_table",
+    "read_tables",
+    "read_texts",
+    "read_values",
+    "reset_field",
+    "reset_labels",
+    "save_anndata",
+    "save_array",
+    "save_json",
+    "save_pages",
+    "save_table",
+    "share_wells",
+    "write_field",
+    "write_labels",
+]

@@ -1,0 +1,98 @@
+"""Whole files written at once, and small ones read: arrays, pages, JSON, plate maps."""
+
+import io
+import json
+import os
+import socket
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from plateline.errors import PlatemapError
+
+
+def temporary(path: Path) -> Path:
+    """Name beside a file for what is not finished; host, process and job keep two writers apart."""
+    job = os.environ.get("SLURM_JOB_ID", "local")
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{job}.tmp")
+
+
+def write_whole(path: str | Path, write: Callable[[Path], None]) -> None:
+    """Write beside the file, flush to disk, then rename: a reader sees the old file or the new one, never half of one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = temporary(path)
+    try:
+        write(unfinished)
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def save_json(value: dict, path: str | Path) -> None:
+    """Save a dictionary as indented JSON; what is not finite becomes null."""
+    text = json.dumps(_finite(value), indent=1, allow_nan=False)
+    write_whole(path, lambda file: file.write_text(text))
+
+
+def _finite(value):
+    """The value with NaN and infinities as None, which JSON has, and NumPy scalars as Python's."""
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def save_array(array: npt.NDArray, path: str | Path) -> None:
+    """Save an array as NPY, without pickles."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_whole(path, lambda file: file.write_bytes(buffer.getvalue()))
+
+
+def save_pages(pages: dict[str, bytes], folder: str | Path) -> None:
+    """Save a page and its pictures, and remove pictures of an earlier run; `index.html` comes last."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        if old.is_file() and old.suffix in {".png", ".svg", ".html"} and old.name not in pages:
+            old.unlink()
+    for name in sorted(pages, key=lambda name: name == "index.html"):
+        write_whole(folder / name, lambda file, name=name: file.write_bytes(pages[name]))
+
+
+def read_texts(paths: Iterable[str | Path]) -> dict[str, str]:
+    """Text of UTF-8 files by their names."""
+    return {Path(path).name: Path(path).read_text(encoding="utf-8") for path in paths}
+
+
+def read_json(path: str | Path) -> dict:
+    """A dictionary saved as JSON."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_values(path: str | Path) -> pd.DataFrame:
+    """Cells of a CSV, TSV or XLSX table as text, as a person typed them; blank cells are empty text.
+
+    Raises
+    ------
+    PlatemapError
+        If the file is no such table.
+    """
+    path = Path(path)
+    try:
+        if path.suffix.lower() == ".xlsx":
+            return pd.read_excel(path, dtype=str, keep_default_na=False)
+        separator = "\t" if path.suffix.lower() in {".tsv", ".txt"} else ","
+        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, OSError, pd.errors.ParserError) as error:
+        msg = f"plate map {path} cannot be read as a table ({error}); expected CSV, TSV or XLSX with a header line"
+        raise PlatemapError(msg) from error

@@ -1,0 +1,285 @@
+"""One plate as OME-Zarr 0.5: the skeleton, raw pixels, label images, and the keys that vouch for them.
+
+Axes are `tczyx` for images and `tzyx` for labels. A shard holds all channels of one time point. Every job writes whole
+shards of its own wells only. Each array's attributes name, per time point, the key and checksum of what it holds, so
+that a table and the pixels it speaks of can be compared.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import zarr
+from zarr.codecs import BloscCodec
+
+from plateline.errors import StaleError
+from plateline.identity import FIELD, SHAPES, row_letters, row_number, split_well
+from plateline.store.files import temporary, write_whole
+
+COMPARTMENTS = ("nuclei", "cells", "cytoplasm")
+IMAGES = Path("results/images")
+
+# Measured: larger chunks read fastest, zstd 1 with bit shuffle packs 12-bit cameras best for its time.
+CHUNK = 1024
+CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")
+# Colours of the first channels, chosen apart for colour-blind eyes; the DNA channel is blue by custom.
+COLOURS = ("00B050", "0072B2", "D55E00", "CC79A7", "F0E442", "56B4E9", "E69F00", "FFFFFF")
+
+
+def images_of(plate: str) -> Path:
+    """Path of a plate's OME-Zarr."""
+    return IMAGES / f"{plate}.zarr"
+
+
+def lay_out(
+    path: Path,
+    *,
+    wells: dict[str, list[int]],
+    times: int,
+    sizes: list[tuple[int, int]],
+    dtype: str,
+    omero: dict,
+) -> None:
+    """Lay out a whole plate: groups, metadata and empty arrays, so that later jobs only fill arrays of their own wells.
+
+    Parameters
+    ----------
+    path : Path
+        The plate; an earlier one is replaced at once, when the new one is complete.
+    wells : dict of str to list of int
+        Sites of each well.
+    times : int
+        Time points of every field.
+    sizes : list of tuple of int
+        Height and width of each pyramid level, finest first.
+    dtype : str
+        Of the raw pixels.
+    omero : dict
+        `name` of the plate, `channels` (names in order), `pixel_size_um` (NaN unknown), `full_scale`, `shape` of the plate.
+    """
+    unfinished = temporary(path)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    _write_group(unfinished, _plate_metadata(wells, omero))
+    field = unfinished / ".field"
+    _lay_out_field(field, times, sizes, dtype, omero)
+    for well, sites in wells.items():
+        row, column = split_well(well)
+        _write_group(unfinished / row, {})
+        _write_group(unfinished / row / column, _well_metadata(sites))
+        for site in sites:
+            shutil.copytree(field, unfinished / row / column / str(site))
+    shutil.rmtree(field)
+    _replace(unfinished, path)
+
+
+def _replace(new: Path, path: Path) -> None:
+    """Put a folder in another's place; the old one goes last."""
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        path.rename(old)
+    new.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_group(path: Path, ome: dict) -> None:
+    """A group's `zarr.json`, written directly: a plate has tens of thousands, and the library takes milliseconds each."""
+    path.mkdir(parents=True, exist_ok=True)
+    attributes = {"ome": {"version": "0.5", **ome}} if ome else {}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    (path / "zarr.json").write_text(json.dumps(group, indent=1))
+
+
+def _plate_metadata(wells: dict[str, list[int]], omero: dict) -> dict:
+    rows, columns = SHAPES[omero["shape"]]
+    places = [(well, *split_well(well)) for well in sorted(wells)]
+    return {
+        "plate": {
+            "name": omero["name"],
+            "version": "0.5",
+            "rows": [{"name": row_letters(row)} for row in range(rows)],
+            "columns": [{"name": f"{column + 1:02d}"} for column in range(columns)],
+            "wells": [
+                {"path": f"{row}/{column}", "rowIndex": row_number(row), "columnIndex": int(column) - 1}
+                for _, row, column in places
+            ],
+            "field_count": max((len(sites) for sites in wells.values()), default=0) or 1,
+            "acquisitions": [{"id": 0}],
+        }
+    }
+
+
+def _well_metadata(sites: list[int]) -> dict:
+    return {"well": {"images": [{"path": str(site), "acquisition": 0} for site in sites]}}
+
+
+def _lay_out_field(path: Path, times: int, sizes: list[tuple[int, int]], dtype: str, omero: dict) -> None:
+    """One empty field, the pattern of all others."""
+    _write_group(path, {"multiscales": _multiscales("tczyx", sizes, omero), "omero": _omero(omero)})
+    for level, (y, x) in enumerate(sizes):
+        _create(path / str(level), "tczyx", (times, len(omero["channels"]), 1, y, x), dtype)
+    _write_group(path / "labels", {"labels": list(COMPARTMENTS)})
+    for name in COMPARTMENTS:
+        label = {"multiscales": _multiscales("tzyx", sizes, omero), "image-label": {"source": {"image": "../../"}}}
+        _write_group(path / "labels" / name, label)
+        for level, (y, x) in enumerate(sizes):
+            _create(path / "labels" / name / str(level), "tzyx", (times, 1, y, x), "int32")
+
+
+def _create(path: Path, axes: str, shape: tuple[int, ...], dtype: str) -> None:
+    """An empty array whose shards hold all channels of one time point and plane."""
+    chunk = [min(CHUNK, size) if axis in "yx" else 1 for axis, size in zip(axes, shape, strict=True)]
+    shard = [
+        1 if axis in "tz" else -(-size // part) * part for axis, size, part in zip(axes, shape, chunk, strict=True)
+    ]
+    zarr.create_array(
+        str(path),
+        shape=shape,
+        chunks=tuple(chunk),
+        shards=tuple(shard),
+        dtype=dtype,
+        compressors=CODEC,
+        fill_value=0,
+        dimension_names=list(axes),
+    )
+
+
+def _multiscales(axes: str, sizes: list[tuple[int, int]], omero: dict) -> list[dict]:
+    pixel = omero["pixel_size_um"]
+    kinds = {"t": "time", "c": "channel"}
+    described = [{"name": axis, "type": kinds.get(axis, "space")} for axis in axes]
+    if np.isfinite(pixel):
+        described = [axis | ({"unit": "micrometer"} if axis["name"] in "yx" else {}) for axis in described]
+    else:
+        pixel = 1.0
+    scales = [[1.0] * (len(axes) - 2) + [pixel * sizes[0][0] / y, pixel * sizes[0][1] / x] for y, x in sizes]
+    datasets = [
+        {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+        for level, scale in enumerate(scales)
+    ]
+    return [{"axes": described, "datasets": datasets, "name": omero["name"]}]
+
+
+def _omero(omero: dict) -> dict:
+    window = {"min": 0.0, "max": float(omero["full_scale"]), "start": 0.0, "end": float(omero["full_scale"])}
+    channels = [
+        {"label": name, "color": COLOURS[number % len(COLOURS)], "window": window, "active": True}
+        for number, name in enumerate(omero["channels"])
+    ]
+    return {"channels": channels}
+
+
+def _levels(path: Path) -> list[Path]:
+    """Arrays of an image's pyramid, finest first."""
+    return sorted(child for child in path.iterdir() if child.name.isdigit())
+
+
+def _field_path(path: Path, well: str, site: int) -> Path:
+    return Path(path, *split_well(well), str(site))
+
+
+def write_field(path: Path, well: str, site: int, time: int, levels: list[npt.NDArray], vouch: tuple[str, str]) -> None:
+    """Write a field's raw pixels at one time point, all pyramid levels.
+
+    Parameters
+    ----------
+    path : Path
+        The plate.
+    well, site, time : str, int, int
+        The field; `time` counts from 0.
+    levels : list of ndarray
+        (C, Y, X) each, finest first, as many as the skeleton has.
+    vouch : tuple of str
+        Key and checksum of the finest level.
+    """
+    field = _field_path(path, well, site)
+    _vouch(field / "0", time, None)
+    for level, pixels in enumerate(levels):
+        zarr.open_array(str(field / str(level)), mode="r+")[time] = pixels[:, np.newaxis]
+    _vouch(field / "0", time, vouch)
+
+
+def reset_field(path: Path, well: str, site: int, time: int) -> None:
+    """Take back a field's pixels: it reads as fill value, and nothing vouches for it."""
+    field = _field_path(path, well, site)
+    _vouch(field / "0", time, None)
+    for level in _levels(field):
+        zarr.open_array(str(level), mode="r+")[time] = 0
+
+
+def reset_labels(path: Path, well: str, site: int, time: int) -> None:
+    """Take back a field's labels, for a field that is excluded now."""
+    for name in COMPARTMENTS:
+        folder = _field_path(path, well, site) / "labels" / name
+        _vouch(folder / "0", time, None)
+        for level in _levels(folder):
+            zarr.open_array(str(level), mode="r+")[time] = 0
+
+
+def write_labels(
+    path: Path, well: str, site: int, time: int, labels: dict[str, npt.NDArray], vouch: tuple[str, str]
+) -> None:
+    """Write a field's label images, (Y, X) int32 each, at one time point; `vouch` is their key and checksum."""
+    for name in COMPARTMENTS:
+        folder = _field_path(path, well, site) / "labels" / name
+        _vouch(folder / "0", time, None)
+        for level in _levels(folder):
+            step = 2 ** int(level.name)  # a label cannot be averaged: every second pixel stands for its square
+            zarr.open_array(str(level), mode="r+")[time, 0] = labels[name][::step, ::step]
+        _vouch(folder / "0", time, vouch)
+
+
+def read_field(
+    path: Path, well: str, site: int, time: int, key: str, *, channels: list[int] | slice = slice(None)
+) -> npt.NDArray:
+    """Raw pixels (C, Y, X) of a field, in the dtype of the camera; all channels, or those at some places.
+
+    Raises
+    ------
+    StaleError
+        If the pixels are not those the table's key speaks of.
+    """
+    array = _field_path(path, well, site) / "0"
+    _check(array, time, key, "ingest_part")
+    return zarr.open_array(str(array), mode="r").oindex[time, channels, 0]
+
+
+def read_labels(path: Path, well: str, site: int, time: int, key: str) -> dict[str, npt.NDArray[np.int32]]:
+    """Label images of a field, compartment to (Y, X) int32; raises `StaleError` like `read_field`."""
+    labels = {}
+    for name in COMPARTMENTS:
+        array = _field_path(path, well, site) / "labels" / name / "0"
+        _check(array, time, key, "segment_part")
+        labels[name] = zarr.open_array(str(array), mode="r")[time, 0]
+    return labels
+
+
+def _vouch(array: Path, time: int, vouch: tuple[str, str] | None) -> None:
+    """Set, or with None clear, what an array's attributes say of one time point; the rest of `zarr.json` stays."""
+    document = json.loads((array / "zarr.json").read_text())
+    held = document["attributes"].setdefault("plateline", {})
+    held.pop(str(time), None)
+    if vouch is not None:
+        held[str(time)] = {"key": vouch[0], "checksum": vouch[1]}
+    write_whole(array / "zarr.json", lambda file: file.write_text(json.dumps(document, indent=1)))
+
+
+def _check(array: Path, time: int, key: str, rule: str) -> None:
+    if not (array / "zarr.json").is_file():
+        msg = f"{array} is gone, but a table still speaks of it; rerun rule ingest_plate (-R ingest_plate)"
+        raise StaleError(msg)
+    held = json.loads((array / "zarr.json").read_text())["attributes"].get("plateline", {}).get(str(time), {})
+    if held.get("key") != key:
+        got = held.get("key", "none")
+        msg = f"pixels of {array} at time {time} have key {got}; expected {key}; rerun rule {rule} (-R {rule})"
+        raise StaleError(msg)
+
+
+def read_stack(path: Path, fields: pd.DataFrame, channel: int) -> npt.NDArray:
+    """Raw pixels (N, Y, X) of one channel of several fields, rows of a field table with `Metadata_Key`."""
+    wanted = fields[[*FIELD[1:], "Metadata_Key"]].itertuples(index=False)
+    planes = [read_field(path, *place, channels=[channel])[0] for place in wanted]
+    return np.stack(planes) if planes else np.zeros((0, *fields[["height", "width"]].max().fillna(0).astype(int)))

@@ -1,0 +1,125 @@
+"""Parquet tables: sorted by identity, compressed, and carrying what made them."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from plateline.errors import StaleError
+from plateline.identity import CELL, features_of
+from plateline.store.files import write_whole
+from plateline.store.keys import chain, checksum
+
+PROVENANCE = b"plateline"
+
+
+def provenance(params, inputs: Iterable[str]) -> dict[str, str]:
+    """What a table's metadata says of its making.
+
+    Parameters
+    ----------
+    params : object
+        Params of the rule: `section`, `code` and, for parts, `share`.
+    inputs : iterable of str
+        Paths of the rule's inputs.
+
+    Returns
+    -------
+    dict of str to str
+        `section` (JSON), `code`, `share` (JSON), `version`, and `key`, chained over the inputs.
+    """
+    section = dict(params.section)
+    share = list(params.get("share", ()))
+    return {
+        "section": json.dumps(section, sort_keys=True),
+        "code": params.code,
+        "share": json.dumps(share),
+        "version": version("plateline"),
+        "key": chain(section, params.code, json.dumps(share), *(digest_of(path) for path in inputs)),
+    }
+
+
+def digest_of(path: str | Path) -> str:
+    """sha256 of a file's bytes, 32 hexadecimal digits: a table's bytes hold its own key, so this chains."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def save_table(frame: pd.DataFrame, path: str | Path, made: dict[str, str]) -> None:
+    """Save a table whole, rows sorted by their identity columns.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    path : str or Path
+        Replaced at once, or not at all.
+    made : dict of str to str
+        From `provenance`.
+    """
+    identity = [column for column in CELL if column in frame]
+    if identity:
+        frame = frame.sort_values(identity, kind="stable")
+    table = pa.Table.from_pandas(frame.reset_index(drop=True), preserve_index=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), PROVENANCE: json.dumps(made).encode()})
+    # A dictionary makes float columns larger and five times slower to write.
+    text = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
+    write_whole(path, lambda file: pq.write_table(table, file, compression="zstd", use_dictionary=text))
+
+
+def read_table(path: str | Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """A table, or some of its columns."""
+    return pq.read_table(path, columns=columns).to_pandas()
+
+
+def read_tables(paths: Iterable[str | Path], columns: list[str] | None = None) -> pd.DataFrame:
+    """Tables of several parts or plates, one below the other; columns that one lacks are missing there."""
+    frames = [read_table(path, columns) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    filled = [frame for frame in frames if len(frame)]
+    return pd.concat(filled, ignore_index=True) if filled else frames[0]
+
+
+def read_flatfield(table: str | Path, plate: str) -> dict[str, object]:
+    """Illumination and dark level of a plate, as its table vouches for them.
+
+    Returns
+    -------
+    dict
+        `images` (illum and dark, each (C, Y, X) float32), `channels` (names in the order of C) and `key`.
+
+    Raises
+    ------
+    StaleError
+        If an array beside the table is not the one that the table names.
+    """
+    rows, pairs = read_table(table), []
+    for channel, checked in zip(rows["Metadata_Channel"], rows["checksum"], strict=True):
+        names = [Path(table).parent / f"{plate}_{kind}{channel}.npy" for kind in ("Illum", "Dark")]
+        pairs.append([np.load(name, allow_pickle=False) for name in names])
+        if checksum(*pairs[-1]) != checked:
+            msg = f"{names[0]} is not what {table} speaks of; rerun rule flatfield_plate (-R flatfield_plate)"
+            raise StaleError(msg)
+    images = [np.stack(kind) for kind in zip(*pairs, strict=True)] or [np.zeros((0, 0, 0), np.float32)] * 2
+    return {"images": images, "channels": list(rows["Metadata_Channel"]), "key": digest_of(table)}
+
+
+def save_anndata(profiles: pd.DataFrame, path: str | Path) -> None:
+    """Save profiles as H5AD: features in `X` (float32) with their parts in `var`, metadata as `obs`."""
+    import anndata
+
+    features = features_of(list(profiles.columns))
+    obs = profiles.drop(columns=features)
+    text = obs.select_dtypes(exclude="number").columns
+    obs[text] = obs[text].astype(str)
+    obs.index = pd.Index(obs["Metadata_Plate"].astype(str) + "_" + obs["Metadata_Well"].astype(str), name="well")
+    parts = [(name.split("_") + ["", "", ""])[:3] for name in features]
+    var = pd.DataFrame(
+        parts, index=pd.Index(features, dtype=str), columns=["compartment", "group", "feature"], dtype=str
+    )
+    table = anndata.AnnData(profiles[features].to_numpy(np.float32), obs=obs, var=var)
+    write_whole(path, lambda file: table.write_h5ad(file))

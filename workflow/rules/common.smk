@@ -1,0 +1,133 @@
+"""Config, plate sheet and params: what every rule file uses, and the only one with functions.
+
+Needs: config/config.yaml and the plate sheet it names.
+Makes: PLATES (the plates in use, by name), and the params `section`, `code` and `share`.
+"""
+
+from pathlib import Path
+
+import yaml
+
+from plateline import config as settings
+
+SCHEMAS = Path(str(workflow.current_basedir), "..", "schemas").resolve()
+PAGE_FILES = sorted(Path(str(workflow.current_basedir), "..", "report").resolve().glob("*.[hc]*"))
+PART_STAGES = ["ingest", "qc", "segment", "measure"]
+
+
+def read_schema(name):
+    """A schema of workflow/schemas as a dictionary."""
+    return yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text())
+
+
+if workflow.is_main_process:
+    # Imports too much for every cluster job, which trusts the main process.
+    from plateline import check
+
+    check.check_config(config, read_schema("config"))
+
+config.update(settings.fill_defaults(config, read_schema("config")))
+SHEET = [
+    settings.fill_defaults(row, read_schema("plates"))
+    for row in settings.read_sheet(config["sheet"])
+]
+
+if workflow.is_main_process:
+    check.check_sheet(SHEET, read_schema("plates"), config, read_schema("config"))
+
+PLATES = {row["plate"]: row for row in SHEET if row["use"] == "yes"}
+UNUSED = {row["plate"]: row["use"] for row in SHEET if row["use"] != "yes"}
+
+
+wildcard_constraints:
+    plate="|".join(PLATES) or "no_plate_in_use",
+    part=r"\d+",
+
+
+def plate_of(wildcards):
+    """Line of the sheet for the plate of a rule, or None for a screen rule."""
+    return PLATES.get(wildcards.get("plate"))
+
+
+def section(stage, grain):
+    """Param: what a rule depends on in the config and the sheet."""
+
+    def of_rule(wildcards):
+        found = settings.section(config, stage, grain, plate_of(wildcards))
+        return found | {"unused": UNUSED} if stage == "ledger" else found
+
+    return of_rule
+
+
+def code(stage):
+    """Param: digest of the code a stage runs."""
+
+    def of_rule(wildcards):
+        return settings.code_digest(
+            stage, settings.method_of(config, stage, plate_of(wildcards))
+        )
+
+    return of_rule
+
+
+def share(wildcards):
+    """Param: the part of a rule and the number of parts of its plate, so that a new number redoes them all."""
+    return [int(wildcards.part), int(PLATES[wildcards.plate]["parts"])]
+
+
+def parts(path):
+    """Input: the tables of all parts of a plate."""
+
+    def of_rule(wildcards):
+        return [
+            path.format(plate=wildcards.plate, part=part)
+            for part in part_numbers(wildcards.plate)
+        ]
+
+    return of_rule
+
+
+def part_numbers(plate):
+    """Parts of a plate, counted from 1."""
+    return range(1, int(PLATES[plate]["parts"]) + 1)
+
+
+def platemap_file(wildcards):
+    """Input: the file with the plate map of a plate."""
+    return PLATES[wildcards.plate]["platemap"]
+
+
+def ledgers_of(plate):
+    """Ledgers of all jobs of a plate, in the order of the data."""
+    jobs = [
+        f"ingest/{plate}/images",
+        f"platemap/{plate}",
+        f"flatfield/{plate}/flatfield",
+        f"qc/{plate}/fields",
+    ]
+    jobs += [
+        f"{stage}/{plate}/part-{part}"
+        for stage in PART_STAGES
+        for part in part_numbers(plate)
+    ]
+    jobs += [f"profile/{plate}", f"assay/{plate}"]
+    return [f"results/{job}.ledger.parquet" for job in jobs]
+
+
+def plate_ledgers(wildcards):
+    """Input: the ledgers of a plate."""
+    return ledgers_of(wildcards.plate)
+
+
+def screen_ledgers(wildcards):
+    """Input: the ledgers of all plates and of the screen."""
+    screen = ["correct/profiles", "hits/hits", "classify/predictions"]
+    of_plates = [ledger for plate in PLATES for ledger in ledgers_of(plate)]
+    return of_plates + [f"results/{job}.ledger.parquet" for job in screen]
+
+
+def start_run():
+    """What the run rests on goes to results/run.json; tables that no rule makes any more are named."""
+    settings.begin_run([*workflow.configfiles, config["sheet"]], config)
+    for path in settings.orphans({plate: len(part_numbers(plate)) for plate in PLATES}):
+        logger.warning(f"{path} is left from an earlier config; no rule makes it now")

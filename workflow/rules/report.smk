@@ -1,0 +1,64 @@
+"""The pages a person reads.
+
+Needs: the tables of every stage, and pixels and labels for the pictures.
+Makes: results/report/index.html (the screen), {plate}/index.html, pictures beside them.
+"""
+
+
+rule report_plate:
+    """Write the page of a plate."""
+    input:
+        wells="results/profile/{plate}.parquet",
+        assay="results/assay/{plate}.parquet",
+        fields=parts("results/ingest/{plate}/part-{part}.parquet"),
+        segmented=parts("results/segment/{plate}/part-{part}.fields.parquet"),
+        flags="results/qc/{plate}/fields.parquet",
+        ledgers=plate_ledgers,
+        templates=PAGE_FILES,
+    output:
+        page="results/report/{plate}/index.html",
+    log:
+        "logs/report_plate/{plate}.log",
+    benchmark:
+        "logs/report_plate/{plate}.benchmark.tsv"
+    conda:
+        "../../envs/plateline.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        section=section("report", "plate"),
+        code=code("report"),
+    script:
+        "../scripts/report_plate.py"
+
+
+rule report_screen:
+    """Write the page of the screen."""
+    input:
+        wells=expand("results/profile/{plate}.parquet", plate=PLATES),
+        assay=expand("results/assay/{plate}.parquet", plate=PLATES),
+        hits="results/hits/hits.parquet",
+        dose_response="results/hits/dose_response.parquet",
+        predictions="results/classify/predictions.parquet",
+        evaluation="results/classify/evaluation.json",
+        ledger="results/ledger.parquet",
+        templates=PAGE_FILES,
+    output:
+        page="results/report/index.html",
+    log:
+        "logs/report_screen/screen.log",
+    benchmark:
+        "logs/report_screen/screen.benchmark.tsv"
+    conda:
+        "../../envs/plateline.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        section=section("report", "screen"),
+        code=code("report"),
+    script:
+        "../scripts/report_screen.py"

@@ -1,0 +1,23 @@
+"""Distance to controls, effect size, FDR and dose response."""
+
+from plateline import hits, ledger, log, store
+from plateline.identity import readouts_of
+
+section = snakemake.params.section
+
+with log.job(snakemake) as counts:
+    profiles = store.read_table(snakemake.input.profiles)
+    wells = store.read_tables(snakemake.input.wells)
+    treatments = hits.treatments(
+        profiles, n_permutations=section["n_permutations"], max_fdr=section["max_fdr"], seed=section["seed"]
+    )
+    curves = hits.dose_response(wells, readouts_of(wells), confidence=section["confidence"])
+    made = store.provenance(snakemake.params, snakemake.input)
+    untested = treatments[treatments["reason"] != ""]
+    reasons = untested["Metadata_Treatment"] + ": " + untested["reason"]
+    entries = [ledger.noted("warning", "treatments", untested.assign(reason=reasons))]
+    store.save_table(treatments, snakemake.output.table, made)
+    store.save_table(hits.distances(profiles), snakemake.output.wells, made)
+    store.save_table(curves, snakemake.output.dose_response, made)
+    store.save_table(ledger.of_job(snakemake, entries), snakemake.output.ledger, made)
+    counts.update({"wells": len(profiles), "treatments": len(treatments), "hits": int(treatments["hit"].sum())})

@@ -1,0 +1,33 @@
+"""Write the page of the screen."""
+
+from pathlib import Path
+
+import yaml
+
+from plateline import config, log, report, store
+from plateline.identity import readouts_of
+
+section = snakemake.params.section
+
+with log.job(snakemake) as counts:
+    wells = store.read_tables(snakemake.input.wells)
+    tables = {
+        "plates": report.plate_table(wells),
+        "wells": wells,
+        "assay": store.read_tables(snakemake.input.assay),
+        "dose": store.read_table(snakemake.input.dose_response),
+        "treatments": store.read_table(snakemake.input.hits),
+        "predictions": store.read_table(snakemake.input.predictions),
+        "ledger": store.read_table(snakemake.input.ledger),
+    }
+    pages = report.screen_page(
+        tables,
+        readouts=readouts_of(wells, first=section["main_readout"]),
+        evaluation=store.read_json(snakemake.input.evaluation),
+        run=config.read_run(),
+        config_text=yaml.safe_dump(snakemake.config, sort_keys=False),
+        top_treatments=section["top_treatments"],
+        templates=store.read_texts(snakemake.input.templates),
+    )
+    store.save_pages(pages, Path(snakemake.output.page).parent)
+    counts.update({"plates": len(tables["plates"]), "wells": len(wells), "files": len(pages)})

@@ -1,0 +1,56 @@
+"""Segment a share of a plate's wells."""
+
+from functools import partial
+
+import pandas as pd
+
+from plateline import compute, flatfield, ledger, log, methods, segment, store
+from plateline.identity import FIELD, channel_numbers
+
+plate, section, code = snakemake.wildcards.plate, snakemake.params.section, snakemake.params.code
+
+
+def segment_well(well, *, fields, flat, section, code, zarr):
+    """Objects of a well, and its fields: labels written where the field is good, taken back where it is not."""
+    method = partial(methods.load("segment", section["method"]), **section["options"])
+    wanted = [section["nuclei_channel"], *section["cell_channels"]]
+    objects, rows = [segment.no_objects()], []
+    for field in fields[fields["Metadata_Well"] == well].to_dict("records"):
+        place, identity = [field[name] for name in FIELD[1:]], {name: field[name] for name in FIELD}
+        row = identity | {"Metadata_Key": "", "checksum": "", "status": field["status"], "reason": field["reason"]}
+        if field["status"] != "ok":
+            store.reset_labels(zarr, *place)
+            rows.append(row | {"n_nuclei": 0})
+            continue
+        image = flatfield.correct(store.read_field(zarr, *place, field["Metadata_Key"]), *flat["images"])
+        chosen = channel_numbers(field["channels"].split("|"), wanted, key="segment", plate=field["Metadata_Plate"])
+        labels = segment.check_labels(method(image[chosen]), image.shape[1:], where=f"plate {identity}")
+        key, checksum = store.chain(section, code, field["Metadata_Key"], flat["key"]), store.checksum(*labels.values())
+        store.write_labels(zarr, *place, labels, (key, checksum))
+        table = segment.object_table(labels)
+        objects.append(table.assign(**identity, Metadata_Key=key))
+        rows.append(
+            row | {"Metadata_Key": key, "checksum": checksum, "n_nuclei": int((table["compartment"] == "nuclei").sum())}
+        )
+    return {"objects": pd.concat(objects), "fields": pd.DataFrame(rows)}
+
+
+with log.job(snakemake) as counts:
+    fields = store.read_table(snakemake.input.fields)
+    made = store.provenance(snakemake.params, snakemake.input)
+    flat = store.read_flatfield(snakemake.input.flatfield, plate)
+    work = partial(segment_well, fields=fields, flat=flat, section=section, code=code, zarr=store.images_of(plate))
+    with store.part(snakemake.output.table, made["key"], sorted(set(fields["Metadata_Well"]))) as part:
+        for well, tables in compute.map_wells(work, part.todo, workers=snakemake.threads):
+            part.commit(well, tables)
+        objects, done = part.join("objects", segment.no_objects()), part.join("fields", segment.no_fields())
+        bad, empty = done[done["status"] != "ok"], done[(done["status"] == "ok") & (done["n_nuclei"] == 0)]
+        entries = [
+            ledger.counted("fields", len(fields), len(fields) - len(bad)),
+            ledger.noted("exclusion", "fields", bad),
+            ledger.noted("warning", "fields", empty.assign(reason="no nuclei found")),
+        ]
+        store.save_table(objects, snakemake.output.table, made)
+        store.save_table(done, snakemake.output.fields, made)
+        store.save_table(ledger.of_job(snakemake, entries), snakemake.output.ledger, made)
+    counts.update({"fields": len(fields), "nuclei": int(done["n_nuclei"].sum())})
