@@ -22,10 +22,11 @@ from plateline.identity import SHAPES, well_name
 from plateline.report import plate_page, screen_page
 from plateline.report.canvas import file_stem, plain
 from plateline.report.curves import answer
+from plateline.report.facts import flat
 from plateline.report.figures import order_curves
 from plateline.report.gallery import channel_colours, contrast, cut_centre, outline
 from plateline.report.heatmaps import colour_limits, grid_of, thumbnail
-from plateline.report.sections import count_table, flat, places_of, reason_table
+from plateline.report.sections import count_table, places_of, reason_table
 from plateline.report.tables import count, interval, listed, number, share
 
 ROOT = Path(__file__).parents[1]
@@ -266,7 +267,7 @@ def test_screen_page_says_what_it_knows():
         "alpha",
         "nM (",
         "complete",
-        "1 hits of 1 treatments tested",
+        "1 hit of 1 treatments tested",
         "PI3K inhibitor",
         "cell count",
         "0.800 to 1.00",

@@ -82,10 +82,8 @@ def check_sheet(sheet: list[dict[str, str]], schema: dict, config: dict, config_
 
 def _check_paths(line: dict[str, str], where: str) -> None:
     """A plate needs its plate map always, its source until it is ingested."""
-    ingested = all(
-        Path(f"results/ingest/{line['plate']}/part-{part}.parquet").is_file()
-        for part in range(1, int(line["parts"]) + 1)
-    )
+    tables = [f"results/ingest/{line['plate']}/part-{part + 1}.parquet" for part in range(int(line["parts"]))]
+    ingested = all(Path(table).is_file() for table in tables)
     if not ingested and not Path(line["source"]).is_dir():
         msg = f"{where}: source: no folder {line['source']!r}; expected the folder of the plate's images"
         raise ConfigError(msg)

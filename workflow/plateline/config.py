@@ -189,7 +189,7 @@ def _module_file(name: str) -> Path | None:
     except ModuleNotFoundError:
         spec = None
     if spec is None or not spec.origin:
-        msg = f"method module {name!r} is not found; expected an installed module or a file beside the campaign's Snakefile"
+        msg = f"method module {name!r} is not found; expected an installed one or a file beside the Snakefile"
         raise ConfigError(msg)
     return Path(spec.origin)
 

@@ -55,6 +55,8 @@ def index_table(
     places = [split_well(well) for well in index["Metadata_Well"]]
     index["Metadata_Row"] = [row for row, _ in places]
     index["Metadata_Column"] = [int(column) for _, column in places]
+    # Sources count time from 0 or 1, or leave out what was not imaged; here it is always 0, 1, 2.
+    index["Metadata_Timepoint"] = index["Metadata_Timepoint"].rank(method="dense").astype(int) - 1
     index["channel"] = index["Metadata_Channel"].map({name: n for n, name in enumerate(_ordered(index, channels))})
     leading = [*FIELD, "Metadata_Row", "Metadata_Column", "Metadata_Channel", "channel"]
     index = index[leading + [column for column in index if column not in leading]]
@@ -91,6 +93,8 @@ def geometry(index: pd.DataFrame) -> Geometry:
         raise SourceError(msg)
     shapes = readable.groupby(["height", "width", "dtype"]).size()
     height, width, dtype = shapes.idxmax()
+    known = readable["pixel_size_um"].dropna()
+    pixel_size = float(known.median()) if len(known) else np.nan
     names = readable.drop_duplicates("channel").sort_values("channel")["Metadata_Channel"]
     return Geometry(
         channels=list(names),
@@ -98,9 +102,7 @@ def geometry(index: pd.DataFrame) -> Geometry:
         width=int(width),
         dtype=str(dtype),
         times=int(index["Metadata_Timepoint"].max()) + 1,
-        pixel_size_um=float(readable["pixel_size_um"].median(skipna=True))
-        if readable["pixel_size_um"].notna().any()
-        else np.nan,
+        pixel_size_um=pixel_size,
         full_scale=float(readable["full_scale"].max()),
     )
 

@@ -47,7 +47,7 @@ def target(stage: str, name: str) -> str:
     """Import path of a stage's method: a known name, or the path itself."""
     known = TABLES.get(stage, {})
     if name not in known and "." not in name and ":" not in name:
-        msg = f"{stage}: unknown method {name!r}; known are {', '.join(known)}, or an import path like mylab.module:function"
+        msg = f"{stage}: unknown method {name!r}; known are {', '.join(known)}, or an import path like lab.module:name"
         raise ConfigError(msg)
     return known.get(name, name)
 

@@ -61,7 +61,10 @@ def _arithmetic(node: ast.AST | None, where: str) -> tuple:
 
 
 def parse_gate(name: str, text: str, known: set[str]) -> list[tuple]:
-    """Comparisons of a gate, all of which must hold: (quantity, operator, ("number", x) | (control type, percentile))."""
+    """Comparisons of a gate, all of which must hold: (quantity, operator, limit).
+
+    A limit is ("number", x), or (control type, percentile) over the cells of all such wells of the plate.
+    """
     comparisons = []
     for part in re.split(r"\s+and\s+", text.strip()):
         match = _COMPARISON.fullmatch(part)
@@ -111,7 +114,7 @@ def _known(name: str, where: str, known: set[str]) -> str:
 def parse(
     quantities: dict[str, str], gates: dict[str, str], readouts: dict[str, str | dict]
 ) -> tuple[dict, dict, dict]:
-    """Trees of all three blocks of `profile`, by name; raises `ConfigError` for the first that is not in the grammar."""
+    """Trees of all three blocks of `profile`, by name; raises `ConfigError` for the first outside the grammar."""
     trees = {name: parse_quantity(name, text) for name, text in quantities.items()}
     known = set(trees)
     passed = {name: parse_gate(name, text, known) for name, text in gates.items()}

@@ -57,7 +57,7 @@ def build_profile(
     Returns
     -------
     profile : DataFrame
-        Readouts in columns `Metadata_Readout_{name}`, features without prefix. A readout that cannot be computed is NaN.
+        Readouts in columns `Metadata_Readout_{name}`, NaN where not estimable; features without prefix.
     warnings : DataFrame
         `reason` per thing that could not be computed.
     """

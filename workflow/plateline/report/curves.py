@@ -13,6 +13,7 @@ from plateline.report.canvas import ACCENT, CONTROLS, INK, MUTED, RULE, axes_at,
 from plateline.report.tables import number
 
 _WIDTH = 7.8
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _EXPONENTS = {"M": 0, "mM": -3, "uM": -6, "µM": -6, "μM": -6, "nM": -9, "pM": -12}
 
 
@@ -46,7 +47,7 @@ def dose_curves(wells: pd.DataFrame, dose: pd.DataFrame, readout: str) -> bytes:
             axes = axes_at(figure, place * width + 0.42, (down - 1 - row) * height + 0.4, width - 0.55, height - 0.85)
             axes.set_ylim(*limits)
             _panel(axes, samples.get(fit["Metadata_Compound"], ok.iloc[:0]), column, fit)
-            _title(axes, fit, letters=int(width * 11) - 6)
+            _title(axes, fit, width=width)
             for kind, median in lines.items():
                 axes.axhline(median, color=CONTROLS[kind], linewidth=0.8, linestyle=(0, (3, 3)), alpha=0.7, zorder=1)
 
@@ -121,18 +122,22 @@ def _dose_axis(axes: Axes, low: float, high: float) -> None:
     axes.set_xlim(low - margin, high + margin)
     powers = np.arange(np.ceil(low - margin), np.floor(high + margin) + 1)
     step = max(1, -(-len(powers) // 5))
-    axes.set_xticks(powers[::step], [f"{10.0**power:g}" for power in powers[::step]])
+    axes.set_xticks(powers[::step], [_power_of_ten(int(power)) for power in powers[::step]])
     minor = np.log10(np.outer(10.0 ** np.arange(np.floor(low) - 1, np.ceil(high) + 1), np.arange(2, 10))).ravel()
     axes.set_xticks(minor[(minor > low - margin) & (minor < high + margin)], minor=True)
     axes.tick_params(axis="x", which="minor", length=1.5, color=RULE)
 
 
-def _title(axes: Axes, fit: dict[str, Any], *, letters: int) -> None:
+def _power_of_ten(power: int) -> str:
+    return f"{10.0**power:g}" if -3 <= power <= 4 else "10" + str(power).translate(_RAISED)
+
+
+def _title(axes: Axes, fit: dict[str, Any], *, width: float) -> None:
+    """Compound and n, then the EC50, above a panel `width` inches wide."""
     said = answer(fit)
     said = f"EC50 {said}" if said[0] in "<>0123456789" else said
-    quiet: dict[str, Any] = {"transform": axes.transAxes, "fontsize": 7.5, "color": MUTED}
-    axes.text(
-        0, 1.16, plain(fit["Metadata_Compound"], letters), **quiet | {"fontsize": 8.5, "color": INK}, weight="bold"
-    )
-    axes.text(1, 1.16, f"n = {fit['n_wells']:.0f}", ha="right", **quiet)
-    axes.text(0, 1.04, plain(said, letters + 14), **quiet)
+    quiet: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "color": MUTED, "fontsize": 7}
+    bold = quiet | {"fontsize": 8.5, "color": INK, "weight": "bold"}
+    axes.annotate(plain(fit["Metadata_Compound"], int(width * 10) - 5), (0, 1), (0, 15), **bold)
+    axes.annotate(f"n = {fit['n_wells']:.0f}", (1, 1), (0, 15), ha="right", **quiet)
+    axes.annotate(plain(said, int(width * 16)), (0, 1), (0, 4), **quiet)

@@ -38,7 +38,7 @@ def plate_figures(wells: pd.DataFrame, readouts: list[str]) -> tuple[dict[str, b
                 "name": name,
                 "low": number(limits[0]),
                 "high": number(limits[1]),
-                "n": int(np.isfinite(wells[column]).sum()),
+                "n": f"{np.isfinite(wells[column]).sum():,}",
             }
         )
     return files, {"layout": "layout.svg", "controls": "controls.svg" if readouts else "", "maps": maps}

@@ -17,7 +17,6 @@ _OTHERS = ("#ffb347", "#ff5fa2", "#3fd6a0", "#d9d9d9")
 _NUCLEI_LINE, _CELL_LINE = (1.0, 1.0, 1.0), (0.62, 0.88, 0.92)
 # Doubled pixels let an outline run between two pixels of the image instead of over them.
 _ZOOM = 2
-_ACROSS = 3
 
 
 def cut_centre(picture: npt.NDArray, size_px: int) -> npt.NDArray:
@@ -81,8 +80,8 @@ def cell_pictures(gallery: list[dict], channels: list[str], *, size_px: int) -> 
     dict of str to bytes
         File name to PNG.
     dict
-        ``limits`` (channel, low, high, colour), ``blocks`` (up to three wells beside each other, a row of files per
-        picture kind) and ``side`` (pixels).
+        ``limits`` (channel, low, high, colour), ``blocks`` (wells beside each other, a row of files per
+        picture kind), ``side`` (pixels) and ``across`` (wells in a row).
 
     Raises
     ------
@@ -91,15 +90,17 @@ def cell_pictures(gallery: list[dict], channels: list[str], *, size_px: int) -> 
     """
     files: dict[str, bytes] = {}
     if not gallery:
-        return files, {"limits": [], "blocks": [], "side": size_px}
+        return files, {"limits": [], "blocks": [], "side": size_px, "across": 0}
     for shot in gallery:
         _check(shot, channels)
     cut = [cut_centre(shot["image"], size_px) for shot in gallery]
     limits = contrast(cut)
     hues = channel_colours(channels)
+    # Three beside each other are large enough to judge an outline; a fourth alone in a row would look lost.
+    across = 4 if len(gallery) == 4 else min(3, len(gallery))
     blocks = []
-    for start in range(0, len(gallery), _ACROSS):
-        part = range(start, min(start + _ACROSS, len(gallery)))
+    for start in range(0, len(gallery), across):
+        part = range(start, min(start + across, len(gallery)))
         columns = [_pictures(gallery[i], cut[i], limits=limits, hues=hues, size_px=size_px) for i in part]
         names = [[_file_name(i, gallery[i]["well"], kind) for i in part] for kind in ("outlines", *channels)]
         files |= {
@@ -113,7 +114,7 @@ def cell_pictures(gallery: list[dict], channels: list[str], *, size_px: int) -> 
         {"channel": c, "low": number(low), "high": number(high), "colour": hue}
         for c, (low, high), hue in zip(channels, limits, hues, strict=True)
     ]
-    return files, {"limits": spans, "blocks": blocks, "side": size_px}
+    return files, {"limits": spans, "blocks": blocks, "side": size_px, "across": across}
 
 
 def _file_name(number: int, well: str, kind: str) -> str:

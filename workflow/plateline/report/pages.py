@@ -6,7 +6,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from plateline.report import sections
+from plateline.report import facts, sections
 from plateline.report.canvas import readable
 from plateline.report.controls import intervals
 from plateline.report.figures import answers, dose_figures, order_curves, plate_cards, plate_figures
@@ -137,7 +137,7 @@ def plate_page(
     pictures, shown = cell_pictures(gallery, channels, size_px=gallery_px)
     page = {
         "plate": plate,
-        "facts": sections.plate_facts(wells, read["assay"]),
+        "facts": facts.plate_facts(wells, read["assay"]),
         "failures": ledger.loc[ledger["kind"] == "failure", "reason"].tolist(),
         "figures": figures,
         "assay": sections.assay_table(read["assay"]),
@@ -198,7 +198,7 @@ def screen_page(
     if np.isfinite(read["treatments"]["distance"]).any():
         files["treatments.svg"] = ranking(read["treatments"])
     page = {
-        "facts": sections.screen_facts(read),
+        "facts": facts.screen_facts(read),
         "plates": plates,
         "main": readable(readouts[0]) if readouts else "",
         "assay": sections.assay_table(read["assay"]),
@@ -213,7 +213,7 @@ def screen_page(
         "scores": sections.score_table(evaluation),
         "evaluation": evaluation,
         "failures": read["plates"][read["plates"]["status"] != "ok"].to_dict("records"),
-        "run": list(sections.flat(run)),
+        "run": list(facts.flat(run)),
         "config_text": config_text,
         **_lost(ledger),
     }

@@ -9,7 +9,7 @@ _MOST_COMPOUNDS = 3
 
 
 def pick_wells(wells: pd.DataFrame, readouts: list[str]) -> list[tuple[str, str]]:
-    """Wells for the gallery with their titles: a usual negative control, each compound halfway, usual positive controls.
+    """Wells for the gallery with titles: a usual negative control, each compound halfway, usual positive controls.
 
     Parameters
     ----------

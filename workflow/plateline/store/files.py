@@ -21,7 +21,7 @@ def temporary(path: Path) -> Path:
 
 
 def write_whole(path: str | Path, write: Callable[[Path], None]) -> None:
-    """Write beside the file, flush to disk, then rename: a reader sees the old file or the new one, never half of one."""
+    """Write beside the file, flush to disk, then rename: a reader sees the old file or the new one, never half."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = temporary(path)

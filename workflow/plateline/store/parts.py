@@ -67,7 +67,7 @@ def part(table: str | Path, key: str, wells: list[str]) -> Iterator[Part]:
     Parameters
     ----------
     table : str or Path
-        The rule's table; the commits stand beside it in `.{name}/{key}/{well}` and are removed when the block ends well.
+        The rule's table; the commits stand beside it in `.{name}/{key}/{well}` until the block ends well.
     key : str
         Of section, code and inputs: commits of another key are not taken.
     wells : list of str

@@ -58,7 +58,7 @@ def lay_out(
     dtype : str
         Of the raw pixels.
     omero : dict
-        `name` of the plate, `channels` (names in order), `pixel_size_um` (NaN unknown), `full_scale`, `shape` of the plate.
+        `name` and `shape` of the plate, `channels` (names in order), `pixel_size_um` (NaN unknown), `full_scale`.
     """
     unfinished = temporary(path)
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -86,7 +86,7 @@ def _replace(new: Path, path: Path) -> None:
 
 
 def _write_group(path: Path, ome: dict) -> None:
-    """A group's `zarr.json`, written directly: a plate has tens of thousands, and the library takes milliseconds each."""
+    """A group's `zarr.json`, written directly: a plate has tens of thousands, and zarr takes milliseconds each."""
     path.mkdir(parents=True, exist_ok=True)
     attributes = {"ome": {"version": "0.5", **ome}} if ome else {}
     group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}

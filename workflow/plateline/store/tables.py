@@ -117,7 +117,7 @@ def save_anndata(profiles: pd.DataFrame, path: str | Path) -> None:
     text = obs.select_dtypes(exclude="number").columns
     obs[text] = obs[text].astype(str)
     obs.index = pd.Index(obs["Metadata_Plate"].astype(str) + "_" + obs["Metadata_Well"].astype(str), name="well")
-    parts = [(name.split("_") + ["", "", ""])[:3] for name in features]
+    parts = [[*name.split("_"), "", ""][:3] for name in features]
     var = pd.DataFrame(
         parts, index=pd.Index(features, dtype=str), columns=["compartment", "group", "feature"], dtype=str
     )

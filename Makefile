@@ -1,0 +1,40 @@
+# Each target builds what it needs. Variables: PYTHON (3.11), CORES, TORCH (a requirement pip understands).
+PYTHON ?= python3
+CORES ?= $(shell nproc)
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+
+.PHONY: help demo test lint
+help:
+	@echo "make demo   build the environment, run the demo plate, say where its page is"
+	@echo "make test   build the environment with the test tools, run the whole test suite"
+	@echo "make lint   check style of code, workflow and spelling"
+
+# Torch goes first, so that nothing else chooses its build.
+.venv/installed: pyproject.toml
+	@echo "Building the environment in .venv (some minutes, once)."
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet "$(TORCH)"
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+.venv/installed-test: .venv/installed
+	@echo "Adding the test tools to .venv."
+	$(BIN)/pip install --quiet --editable ".[test]"
+	@touch $@
+
+demo: .venv/installed
+	@echo "Running the demo plate on $(CORES) cores; a line per finished job."
+	@$(BIN)/snakemake --cores $(CORES) --quiet rules host reason
+	@echo "The page: file://$(CURDIR)/results/report/index.html"
+
+test: .venv/installed-test
+	$(BIN)/pytest
+
+lint: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy workflow/plateline
+	$(BIN)/snakefmt --check Snakefile workflow/Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+	$(BIN)/codespell
