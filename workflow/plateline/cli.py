@@ -11,9 +11,20 @@ from plateline.errors import ConfigError, PlatelineError
 CLONE = Path(__file__).resolve().parents[2]
 COPIED = ("config/config.yaml", "config/README.md", "slurm/config.yaml", "profiles/default/config.yaml")
 
+# An include does not pass on its default target.
+SNAKEFILE = """\
+include: "{clone}/Snakefile"
+
+
+rule campaign:
+    input:
+        rules.all.input,
+    default_target: True
+"""
+
 
 def new(folder: Path, clone: Path = CLONE) -> None:
-    """Make a campaign folder: config, plate sheet with the demo plate, profiles, and a Snakefile that includes the clone.
+    """Make a campaign folder: config, sheet with the demo plate, profiles, and a Snakefile that includes the clone.
 
     Parameters
     ----------
@@ -37,7 +48,7 @@ def new(folder: Path, clone: Path = CLONE) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(clone / name, folder / name)
     _copy_sheet(clone / "config" / "plates.tsv", folder / "config" / "plates.tsv", clone)
-    (folder / "Snakefile").write_text(f'include: "{clone / "Snakefile"}"\n')
+    (folder / "Snakefile").write_text(SNAKEFILE.format(clone=clone))
 
 
 def _copy_sheet(source: Path, target: Path, clone: Path) -> None:
@@ -69,3 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"{given.folder} is ready: edit config/plates.tsv and config/config.yaml there, then run: snakemake --cores all"
     )
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -43,6 +43,7 @@ def _in_process(function: Callable, wells: list[str]) -> Iterator[tuple[str, obj
 def _on_cluster(function: Callable, wells: list[str], workers: int) -> Iterator[tuple[str, object]]:
     from distributed import Client, LocalCluster, as_completed
 
+    _quieten("distributed")
     with (
         _single_threaded(),
         _hidden_script(),
@@ -51,7 +52,7 @@ def _on_cluster(function: Callable, wells: list[str], workers: int) -> Iterator[
             n_workers=workers,
             threads_per_worker=1,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # any free port: two jobs on one host must not fight for one
             local_directory=scratch,
             memory_limit=None,  # the scheduler's allocation is the limit
         ) as cluster,
@@ -62,6 +63,13 @@ def _on_cluster(function: Callable, wells: list[str], workers: int) -> Iterator[
         for future in as_completed(futures):
             yield names[future.key], future.result()
             future.release()  # a result leaves memory once it is committed
+
+
+def _quieten(library: str) -> None:
+    """Only warnings of a library that sets the levels of its own loggers."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] == library:
+            logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @contextmanager

@@ -112,7 +112,8 @@ def section(config: dict, stage: str, grain: str, plate: dict[str, str] | None =
     -------
     dict
         Sorted by key at every level, because Snakemake compares params by their text. The options of the chosen method
-        stand under `options`; the blocks of other methods and grains are left out.
+        stand under `options`; the blocks of other methods and grains are left out. An option `model` is a file: its
+        digest stands under `model_digest`, so that new weights count as a change.
     """
     stage_config = override(config, plate or {}).get(stage, {})
     blocks = {*GRAINS, "custom", *methods.TABLES.get(stage, {})}
@@ -121,6 +122,8 @@ def section(config: dict, stage: str, grain: str, plate: dict[str, str] | None =
     chosen |= {fact: (plate or {})[fact] for fact in SHEET_FACTS.get((stage, grain), ()) if fact in (plate or {})}
     if method := method_of(config, stage, plate):
         chosen["options"] = stage_config.get(method if method in methods.TABLES[stage] else "custom", {})
+        if model := chosen["options"].get("model"):
+            chosen["model_digest"] = digest_file(model)
     return json.loads(json.dumps(chosen, sort_keys=True))
 
 

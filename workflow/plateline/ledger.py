@@ -71,6 +71,9 @@ def of_job(job, entries: Iterable[pd.DataFrame]) -> pd.DataFrame:
 def unbalanced(ledger: pd.DataFrame) -> list[str]:
     """Jobs whose counts do not add up: in = out + excluded must hold per rule, plate, part and unit."""
     job = ["rule", "Metadata_Plate", "part", "unit"]
+    # A screen rule counts all plates together, though an exclusion names its plate.
+    whole = ledger["rule"].str.endswith("_screen")
+    ledger = ledger.assign(Metadata_Plate=ledger["Metadata_Plate"].mask(whole, ""))
     counts = ledger[ledger["kind"] == "count"].groupby(job)[["count_in", "count_out"]].sum()
     excluded = ledger[ledger["kind"] == "exclusion"].groupby(job)["count"].sum()
     missing = counts["count_in"] - counts["count_out"] - excluded.reindex(counts.index, fill_value=0)

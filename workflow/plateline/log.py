@@ -39,7 +39,7 @@ def job(snakemake) -> Iterator[dict[str, int]]:
         handlers=[logging.FileHandler(snakemake.log[0], mode="w"), screen],
         force=True,
     )
-    for library in ("distributed", "matplotlib", "fontTools", "asyncio"):
+    for library in ("matplotlib", "fontTools", "asyncio"):
         logging.getLogger(library).setLevel(logging.WARNING)
     logger = logging.getLogger(name)
     counts: dict[str, int] = {}

@@ -21,7 +21,8 @@ OF_COUNT = ("count", "per_field")
 UNITS = ("raw", "percent_of_control", "npi", "robust_z")
 REFERENCES = ("negative", "positive", "untreated", "all")
 
-_COMPARISON = re.compile(r"(\w+)\s*(<=|>=|<|>)\s*(?:(-?[\d.]+(?:e-?\d+)?)|(\w+):q(\d+(?:\.\d+)?))")
+_NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_COMPARISON = re.compile(rf"(\w+)\s*(<=|>=|<|>)\s*(?:({_NUMBER})|(\w+):q(\d+(?:\.\d+)?))")
 _CALL = re.compile(r"(\w+)\(\s*(\w*)\s*\)")
 _FEATURE = re.compile(r"(Nuclei|Cells|Cytoplasm)_[A-Z]\w*")
 
@@ -40,7 +41,7 @@ def parse_quantity(name: str, text: str) -> tuple:
         Naming the key, what it got and what it expected.
     """
     try:
-        tree = ast.parse(text, mode="eval").body
+        tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError:
         tree = None
     return _arithmetic(tree, f"profile.quantities.{name}: {text!r}")
@@ -48,7 +49,7 @@ def parse_quantity(name: str, text: str) -> tuple:
 
 def _arithmetic(node: ast.AST | None, where: str) -> tuple:
     match node:
-        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
+        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool) and number < 1e300:
             return ("number", float(number))
         case ast.Name(id=name):
             return ("name", _known(name, where, set()))
@@ -116,6 +117,9 @@ def parse(
 ) -> tuple[dict, dict, dict]:
     """Trees of all three blocks of `profile`, by name; raises `ConfigError` for the first outside the grammar."""
     trees = {name: parse_quantity(name, text) for name, text in quantities.items()}
+    if taken := [name for name in trees if _FEATURE.fullmatch(name)]:
+        msg = f"profile.quantities.{taken[0]}: {taken[0]!r} is the name of a feature; expected a name of its own"
+        raise ConfigError(msg)
     known = set(trees)
     passed = {name: parse_gate(name, text, known) for name, text in gates.items()}
     called = {name: parse_readout(name, value, known, set(passed)) for name, value in readouts.items()}

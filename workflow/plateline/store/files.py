@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -92,7 +93,11 @@ def read_values(path: str | Path) -> pd.DataFrame:
         if path.suffix.lower() == ".xlsx":
             return pd.read_excel(path, dtype=str, keep_default_na=False)
         separator = "\t" if path.suffix.lower() in {".tsv", ".txt"} else ","
-        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, OSError, pd.errors.ParserError) as error:
+        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        if not isinstance(table.index, pd.RangeIndex):  # pandas would take the first column for names of rows
+            msg = "its lines have more cells than its header"
+            raise ValueError(msg)
+        return table
+    except (ValueError, OSError, KeyError, BadZipFile) as error:
         msg = f"plate map {path} cannot be read as a table ({error}); expected CSV, TSV or XLSX with a header line"
         raise PlatemapError(msg) from error

@@ -95,12 +95,12 @@ def read_flatfield(table: str | Path, plate: str) -> dict[str, object]:
     Raises
     ------
     StaleError
-        If an array beside the table is not the one that the table names.
+        If an array beside the table is missing or not the one that the table names.
     """
     rows, pairs = read_table(table), []
     for channel, checked in zip(rows["Metadata_Channel"], rows["checksum"], strict=True):
         names = [Path(table).parent / f"{plate}_{kind}{channel}.npy" for kind in ("Illum", "Dark")]
-        pairs.append([np.load(name, allow_pickle=False) for name in names])
+        pairs.append([np.load(name, allow_pickle=False) for name in names if name.is_file()])
         if checksum(*pairs[-1]) != checked:
             msg = f"{names[0]} is not what {table} speaks of; rerun rule flatfield_plate (-R flatfield_plate)"
             raise StaleError(msg)

@@ -1,0 +1,597 @@
+"""The workflow as a whole on small drawn plates: the rerun promise, parts, resume, bad input, and the house's tools."""
+
+import copy
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from campaign import (
+    ROOT,
+    TOY_CONFIG,
+    draw_plate,
+    make_campaign,
+    planned,
+    run,
+    snakemake,
+    truncate,
+    write_config,
+    write_sheet,
+)
+
+pytestmark = pytest.mark.slow
+
+TOY = {"P1": {"parts": "2"}, "P2": {"parts": "2"}}
+# Rule -> rules that read what it makes.
+READ_BY = {
+    "ingest_plate": ["ingest_part", "platemap_plate"],
+    "ingest_part": ["flatfield_plate", "qc_part", "segment_part", "measure_part", "report_plate"],
+    "platemap_plate": ["profile_plate"],
+    "flatfield_plate": ["segment_part", "measure_part"],
+    "qc_part": ["qc_plate"],
+    "qc_plate": ["profile_plate", "report_plate"],
+    "segment_part": ["measure_part", "profile_plate", "report_plate"],
+    "measure_part": ["profile_plate"],
+    "profile_plate": ["assay_plate", "correct_screen", "hits_screen", "report_plate", "report_screen"],
+    "assay_plate": ["report_plate", "report_screen", "ledger_screen"],
+    "correct_screen": ["hits_screen", "classify_screen"],
+    "hits_screen": ["report_screen", "ledger_screen"],
+    "classify_screen": ["report_screen", "ledger_screen"],
+    "ledger_screen": ["report_screen", "verdict_screen"],
+    "report_plate": ["verdict_screen"],
+    "report_screen": ["verdict_screen"],
+    "verdict_screen": [],
+}
+# Key of the config -> another value, and the rules that take it. What reads them must rerun, nothing else.
+CHANGES = {
+    "ingest.plate.channels": ({"1": "DNA", "2": "GFP", "3": "ER"}, ["ingest_plate"]),
+    "ingest.part.projection": ("mean", ["ingest_part"]),
+    "ingest.pattern.regex": (r"(?P<well>[A-Z]\d+)_z(?P<z>\d)_c(?P<channel>[12])\.tif", ["ingest_plate"]),
+    "platemap.columns": ({"Compound": "Compound"}, ["platemap_plate"]),
+    "platemap.controls": ({"vehicle": "negative"}, ["platemap_plate"]),
+    "flatfield.method": ("none", ["flatfield_plate"]),
+    "flatfield.seed": (1, ["flatfield_plate"]),
+    "flatfield.max_fields": (5, ["flatfield_plate"]),
+    "flatfield.residual_px": (16, ["flatfield_plate"]),
+    "flatfield.median.bin_px": (32, ["flatfield_plate"]),
+    "flatfield.median.smooth_px": (40, ["flatfield_plate"]),
+    "qc.part.background_percentile": (10, ["qc_part"]),
+    "qc.plate.blurred_z": (6, ["qc_plate"]),
+    "qc.plate.saturated_fraction": (0.5, ["qc_plate"]),
+    "qc.plate.blank_range": (4, ["qc_plate"]),
+    "segment.method": ("plateline.segment:otsu", ["segment_part"]),
+    "segment.nuclei_channel": ("GFP", ["segment_part"]),
+    "segment.cell_channels": ([], ["segment_part"]),
+    "segment.otsu.smooth_px": (1.5, ["segment_part"]),
+    "segment.otsu.min_area_px": (20, ["segment_part"]),
+    "segment.otsu.min_distance_px": (4, ["segment_part"]),
+    "segment.otsu.grow_px": (6, ["segment_part"]),
+    "measure.families": (["AreaShape", "Intensity"], ["measure_part"]),
+    "measure.full_scale": ({"DNA": 200}, ["measure_part"]),
+    "profile.method": ("mean", ["profile_plate"]),
+    "profile.exclude_border": (False, ["profile_plate"]),
+    "profile.exclude_flags": (["blank"], ["profile_plate"]),
+    "profile.max_bad_fields": (0.9, ["profile_plate"]),
+    "profile.min_cells": (4, ["profile_plate"]),
+    "profile.quantities": ({"ratio": "Nuclei_AreaShape_Area / Cells_AreaShape_Area"}, ["profile_plate"]),
+    "profile.gates": ({"moved": "ratio > negative:q95"}, ["profile_plate"]),
+    "profile.readouts": ({"ratio": "median(ratio)"}, ["profile_plate"]),
+    "assay.seed": (1, ["assay_plate"]),
+    "assay.n_bootstrap": (200, ["assay_plate"]),
+    "assay.confidence": (0.9, ["assay_plate"]),
+    "correct.method": ("mad_robustize", ["correct_screen"]),
+    "correct.min_controls": (2, ["correct_screen"]),
+    "correct.max_correlation": (0.8, ["correct_screen"]),
+    "correct.drop": (["_Location_"], ["correct_screen"]),
+    "hits.seed": (1, ["hits_screen"]),
+    "hits.n_permutations": (199, ["hits_screen"]),
+    "hits.max_fdr": (0.1, ["hits_screen"]),
+    "hits.confidence": (0.9, ["hits_screen"]),
+    "classify.method": ("plateline.classify:logistic", ["classify_screen"]),
+    "classify.seed": (1, ["classify_screen"]),
+    "classify.hold_out": ("plate", ["classify_screen"]),
+    "classify.coverage": (0.8, ["classify_screen"]),
+    "classify.logistic.C": (0.5, ["classify_screen"]),
+    "report.main_readout": ("cells", ["report_plate", "report_screen"]),
+    "report.plate.gallery_px": (64, ["report_plate"]),
+    "report.screen.top_treatments": (5, ["report_screen"]),
+}
+
+
+def leaves(schema, path=""):
+    """Keys of the config that hold a value: all but blocks of keys, and but the open blocks of custom methods."""
+    for key, rule in schema["properties"].items():
+        name = f"{path}{key}"
+        if key == "custom":
+            continue
+        if rule.get("properties"):
+            yield from leaves(rule, f"{name}.")
+        elif rule.get("additionalProperties") is not False:
+            yield name
+
+
+def closure(rules):
+    """The rules and all that read what they make."""
+    found, waiting = set(), list(rules)
+    while waiting:
+        rule = waiting.pop()
+        if rule not in found:
+            found.add(rule)
+            waiting += READ_BY[rule]
+    return found
+
+
+def jobs_of(rules, plates=("P1", "P2"), parts=2):
+    """Jobs of the rules, and of what reads them: plate and part rules of the plates, screen rules once."""
+    jobs = set()
+    for rule in closure(rules):
+        if rule.endswith("_part"):
+            jobs |= {f"{rule} {plate} {part + 1}" for plate in plates for part in range(parts)}
+        else:
+            jobs |= {rule} if rule.endswith("_screen") else {f"{rule} {plate}" for plate in plates}
+    return jobs
+
+
+def with_value(config, key, value):
+    """A copy of the config in which one key has another value."""
+    changed = copy.deepcopy(config)
+    *path, last = key.split(".")
+    block = changed
+    for name in path:
+        block = block.setdefault(name, {})
+    block[last] = value
+    return changed
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """Two finished plates of two parts; P2 has a truncated image, and its map names a well without images."""
+    folder = make_campaign(tmp_path_factory.mktemp("toy") / "campaign", TOY)
+    truncate(folder / "images" / "P2" / "C03_z1_c2.tif")
+    (folder / "map2.csv").write_text((folder / "map.csv").read_text() + "H12,drug,3,uM,sample\n")
+    write_sheet(folder, TOY | {"P2": TOY["P2"] | {"platemap": "map2.csv"}})
+    printed = run(folder)
+    (folder / "printed.txt").write_text(printed)
+    return folder
+
+
+@pytest.fixture
+def sheet(toy):
+    """Rewrites the plate sheet for one test, and puts it back."""
+    path = toy / "config" / "plates.tsv"
+    before = path.read_text()
+    yield lambda **plates: write_sheet(toy, plates)
+    path.write_text(before)
+
+
+@pytest.fixture
+def config(toy):
+    """Rewrites the config for one test, and puts it back."""
+    path = toy / "config" / "config.yaml"
+    before = path.read_text()
+    yield lambda changed: write_config(toy, changed)
+    path.write_text(before)
+
+
+@pytest.fixture
+def edit(toy):
+    """Edits a file of the campaign for one test, and puts it back."""
+    before = {}
+
+    def replace(name, old, new):
+        path = toy / name
+        before.setdefault(path, path.read_text())
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new, 1))
+
+    yield replace
+    for path, text in before.items():
+        path.write_text(text)
+
+
+@pytest.fixture
+def fresh(toy, tmp_path):
+    """A copy of the finished campaign that a test may run."""
+    folder = tmp_path / "campaign"
+    shutil.copytree(toy, folder, symlinks=True)
+    (folder / "Snakefile").write_text((toy / "Snakefile").read_text().replace(str(toy), str(folder)))
+    return folder
+
+
+def tables(folder, stage, plate):
+    """All part tables of a stage as one frame, without the keys, which name the number of parts."""
+    found = sorted((folder / "results" / stage / plate).glob("part-?.parquet"))
+    frames = [pd.read_parquet(path) for path in found]
+    return pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
+
+
+# --- the rerun promise
+
+
+def test_nothing_changed_reruns_nothing(toy):
+    assert planned(toy) == set()
+
+
+def test_the_table_of_changes_names_every_key_of_the_config():
+    schema = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())
+    assert set(leaves(schema)) - {"sheet"} == set(CHANGES)
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_a_changed_key_reruns_its_rules_and_what_reads_them(toy, config, key):
+    value, rules = CHANGES[key]
+    config(with_value(TOY_CONFIG, key, value))
+    assert planned(toy) == jobs_of(rules)
+
+
+@pytest.mark.parametrize("stage", ["flatfield", "segment", "profile", "correct", "classify", "ingest"])
+def test_the_block_of_a_method_not_chosen_reruns_nothing(toy, config, stage):
+    config(with_value(TOY_CONFIG, f"{stage}.custom", {"anything": 1}))
+    assert planned(toy) == set()
+
+
+def test_reordered_keys_rerun_nothing(toy, config):
+    config({key: TOY_CONFIG[key] for key in reversed(TOY_CONFIG)})
+    assert planned(toy) == set()
+
+
+def test_swapped_values_are_noticed(toy, config):
+    config(with_value(TOY_CONFIG, "segment.otsu", {"min_area_px": 5, "min_distance_px": 40}))
+    assert planned(toy) == jobs_of(["segment_part"])
+
+
+def test_an_edited_plate_map_never_rereads_an_image(toy, edit):
+    edit("map.csv", "drug,1,uM", "drug,3,uM")
+    assert planned(toy) == jobs_of(["platemap_plate"], plates=["P1"])
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "rules"),
+    [
+        ("batch", "week 2", ["platemap_plate"]),
+        ("parts", "3", ["ingest_part", "qc_part", "segment_part", "measure_part"]),
+        ("segment.otsu.grow_px", "6", ["segment_part"]),
+        ("qc.plate.blurred_z", "6", ["qc_plate"]),
+    ],
+)
+def test_a_changed_cell_of_the_sheet_reruns_that_plate(toy, sheet, column, value, rules):
+    sheet(P1=TOY["P1"] | {column: value}, P2=TOY["P2"] | {"platemap": "map2.csv"})
+    assert planned(toy) == jobs_of(rules, plates=["P1"], parts=3 if column == "parts" else 2)
+
+
+def test_a_plate_not_used_reruns_the_screen(toy, sheet):
+    sheet(P1=TOY["P1"], P2=TOY["P2"] | {"use": "no: contaminated"})
+    assert planned(toy) == {job for job in jobs_of(["profile_plate", "ledger_screen"]) if job.endswith("_screen")}
+
+
+def test_a_removed_plate_reruns_the_screen(toy, sheet):
+    sheet(P1=TOY["P1"])
+    assert planned(toy) == {job for job in jobs_of(["profile_plate", "ledger_screen"]) if job.endswith("_screen")}
+
+
+def test_an_added_plate_reruns_itself_and_the_screen(toy, sheet):
+    draw_plate(toy / "images" / "P3", seed=500)
+    sheet(P1=TOY["P1"], P2=TOY["P2"] | {"platemap": "map2.csv"}, P3=TOY["P1"])
+    assert planned(toy) == jobs_of(["ingest_plate"], plates=["P3"])
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new", "rules"),
+    [
+        ("segment.py", "_CELL_SHARE = 0.25", "_CELL_SHARE = 0.26", ["segment_part"]),
+        ("assay.py", "def zprime(", "_ = 1\n\n\ndef zprime(", ["assay_plate"]),
+        ("flatfield.py", "MIN_FIELDS = 3", "MIN_FIELDS = 4", ["flatfield_plate"]),
+        ("hits/dose.py", "def four_parameter(", "_ = 1\n\n\ndef four_parameter(", ["hits_screen", "report_plate"]),
+        ("layouts/pattern.py", "def index(", "_ = 1\n\n\ndef index(", ["ingest_plate"]),
+        ("store/__init__.py", "FORMAT = 1", "FORMAT = 2", ["ingest_plate"]),
+    ],
+)
+def test_an_edited_function_reruns_its_stage_and_later_ones(toy, edit, module, old, new, rules):
+    edit(f"clone/workflow/plateline/{module}", old, new)
+    assert planned(toy) == jobs_of(rules) | (jobs_of(["report_screen"]) if "report_plate" in rules else set())
+
+
+@pytest.mark.parametrize("module", ["segment.py", "methods.py", "log.py", "compute.py", "store/plate.py"])
+def test_a_comment_in_the_library_reruns_nothing(toy, edit, module):
+    edit(f"clone/workflow/plateline/{module}", "import", "# a comment\nimport")
+    assert planned(toy) == set()
+
+
+def test_a_changed_model_file_reruns_its_stage(fresh):
+    (fresh / "lab.py").write_text(
+        "import numpy as np\n\ndef segment(image, *, model):\n    labels = (image[0] > 100).astype(np.int32)\n"
+        "    return {'nuclei': labels, 'cells': labels, 'cytoplasm': labels * 0}\n"
+    )
+    (fresh / "weights.safetensors").write_text("first")
+    changed = with_value(TOY_CONFIG, "segment.method", "lab:segment")
+    write_config(fresh, with_value(changed, "segment.custom", {"model": "weights.safetensors"}))
+    run(fresh, "--until", "segment_part")
+    before = planned(fresh)
+    (fresh / "weights.safetensors").write_text("second")
+    assert {job for job in before if job.startswith("segment")} == set()
+    assert {job for job in planned(fresh) if job.startswith("segment")} == {
+        f"segment_part {plate} {part}" for plate in TOY for part in (1, 2)
+    }
+
+
+def test_a_changed_projection_changes_what_later_stages_read(fresh):
+    index = (fresh / "results/ingest/P1/images.parquet").read_bytes()
+    before = tables(fresh, "ingest", "P1"), tables(fresh, "measure", "P1")
+    write_config(fresh, with_value(TOY_CONFIG, "ingest.part.projection", "mean"))
+    run(fresh, "results/measure/P1/part-1.parquet", "results/measure/P1/part-2.parquet")
+    after = tables(fresh, "ingest", "P1"), tables(fresh, "measure", "P1")
+    assert (fresh / "results/ingest/P1/images.parquet").read_bytes() == index
+    assert not set(before[0]["checksum"]) & set(after[0]["checksum"])
+    column = "Nuclei_Intensity_MeanIntensity_DNA"
+    # The second plane has half the light: the mean of both has three quarters.
+    assert np.isclose(after[1][column].median() / before[1][column].median(), 0.75, atol=0.02)
+
+
+def test_parts_do_not_change_a_number(fresh):
+    before = {stage: tables(fresh, stage, "P1") for stage in ("ingest", "qc", "segment", "measure")}
+    profile = pd.read_parquet(fresh / "results/profile/P1.parquet")
+    for parts in ("3", "2"):
+        write_sheet(fresh, {"P1": TOY["P1"] | {"parts": parts}, "P2": TOY["P2"] | {"platemap": "map2.csv"}})
+        run(fresh, "results/profile/P1.parquet")
+        shutil.rmtree(fresh / "old", ignore_errors=True)
+        for left in (fresh / "results").glob(f"*/P1/part-{int(parts) + 1}*"):
+            left.unlink()
+        for stage, table in before.items():
+            pd.testing.assert_frame_equal(tables(fresh, stage, "P1"), table)
+        pd.testing.assert_frame_equal(pd.read_parquet(fresh / "results/profile/P1.parquet"), profile)
+
+
+def test_left_over_parts_are_named_when_a_run_starts(fresh):
+    write_sheet(fresh, {"P1": {"parts": "1"}, "P2": TOY["P2"] | {"platemap": "map2.csv"}})
+    printed = run(fresh, "results/ingest/P1/part-1.parquet")
+    assert "results/ingest/P1/part-2.parquet is left from an earlier config" in printed
+
+
+# --- a run that is disturbed
+
+
+EDITING = """
+from pathlib import Path
+from plateline.segment import otsu
+
+def segment(image, **options):
+    config = Path("config/config.yaml")
+    config.write_text(config.read_text() + "# edited\\n")
+    return otsu(image, smooth_px=1, min_area_px=20, min_distance_px=4, grow_px=6)
+"""
+KILLED = """
+import os
+from pathlib import Path
+from plateline.segment import otsu
+
+def segment(image, **options):
+    log = Path("segmented.txt")
+    calls = log.read_text().splitlines() if log.exists() else []
+    if len(calls) == 2 and not Path("killed").exists():
+        Path("killed").touch()
+        os.kill(os.getpid(), 9)
+    log.write_text("\\n".join([*calls, f"{image.sum():.1f}"]) + "\\n")
+    return otsu(image, smooth_px=1, min_area_px=20, min_distance_px=4, grow_px=6)
+"""
+
+
+def test_a_config_edited_while_the_run_is_on_is_an_error(fresh):
+    (fresh / "lab.py").write_text(EDITING)
+    write_config(fresh, with_value(TOY_CONFIG, "segment.method", "lab:segment"))
+    done = snakemake(fresh, "--cores", "1")
+    assert done.returncode != 0
+    assert re.search(r"EditedDuringRun: edited while the run was on: .*config\.yaml", done.stdout)
+
+
+def test_a_killed_job_redoes_no_finished_well(fresh):
+    (fresh / "lab.py").write_text(KILLED)
+    write_config(fresh, with_value(TOY_CONFIG, "segment.method", "lab:segment"))
+    target = "results/segment/P1/part-1.parquet"
+    killed = snakemake(fresh, "--cores", "1", target)
+    assert killed.returncode != 0
+    assert len((fresh / "segmented.txt").read_text().splitlines()) == 2
+    run(fresh, "--cores", "1", target)
+    segmented = (fresh / "segmented.txt").read_text().splitlines()
+    assert len(segmented) == len(set(segmented)) == 4
+    assert not list((fresh / "results/segment/P1").glob(".*"))
+    undisturbed = pd.read_parquet(fresh / target)
+    run(fresh, "--cores", "1", target, "--forcerun", "segment_part")
+    assert len((fresh / "segmented.txt").read_text().splitlines()) == 8
+    pd.testing.assert_frame_equal(pd.read_parquet(fresh / target), undisturbed)
+
+
+def test_pixels_that_are_not_the_tables_are_refused(fresh):
+    array = fresh / "results/images/P1.zarr/A/01/1/0/zarr.json"
+    array.write_text(array.read_text().replace('"key": "', '"key": "0'))
+    done = snakemake(fresh, "--cores", "1", "--forcerun", "qc_part", "results/qc/P1/part-1.parquet")
+    assert re.search(
+        r"StaleError: pixels of .*P1\.zarr/A/01/1/0 at time 0 have key .*rerun rule ingest_part", done.stdout
+    )
+
+
+# --- what a finished run has made
+
+
+def test_every_stage_counts_what_went_in_and_out(toy):
+    ledger = pd.read_parquet(toy / "results/ledger.parquet")
+    lost = ledger[(ledger["stage"] == "ingest") & (ledger["kind"] == "exclusion")]
+    assert lost[["Metadata_Plate", "Metadata_Well", "count"]].to_numpy().tolist() == [["P2", "C03", 1]]
+    assert "C03_z1_c2.tif" in lost["reason"].iloc[0]
+    absent = ledger[(ledger["stage"] == "platemap") & (ledger["kind"] == "exclusion")]
+    assert absent[["Metadata_Plate", "Metadata_Well"]].to_numpy().tolist() == [["P2", "H12"]]
+    cells = ledger[(ledger["rule"] == "measure_part") & (ledger["unit"] == "cells") & (ledger["kind"] == "count")]
+    # 9 and 8 fields of 16 cells.
+    assert cells.groupby("Metadata_Plate")["count_out"].sum().to_dict() == {"P1": 144, "P2": 128}
+    assert (cells["count_in"] == cells["count_out"]).all()
+
+
+def test_the_profile_finds_what_was_drawn(toy):
+    wells = pd.read_parquet(toy / "results/profile/P1.parquet").set_index("Metadata_Well")
+    ratio = wells.groupby("Metadata_ControlType")["Metadata_Readout_ratio"].median()
+    assert ratio["negative"] < ratio["sample"] < ratio["positive"]
+    assert (wells.loc[["A02", "B02", "C02"], "Metadata_Readout_percent_moved"] == 100).all()
+    assert wells.loc["A01", "Metadata_Treatment"] == "DMSO"
+    assert (
+        pd.read_parquet(toy / "results/profile/P2.parquet")
+        .set_index("Metadata_Well")
+        .loc["C03"]
+        .equals(pd.read_parquet(toy / "results/profile/P2.parquet").set_index("Metadata_Well").loc["C03"])
+    )
+
+
+def test_a_lost_field_is_not_a_toxic_well(toy):
+    well = pd.read_parquet(toy / "results/profile/P2.parquet").set_index("Metadata_Well").loc["C03"]
+    assert well["Metadata_Status"] == "no images"
+    assert np.isnan(well["Metadata_Readout_cells"])
+
+
+def test_every_job_leaves_a_log_that_ends_with_its_counts(toy):
+    logs = list((toy / "logs").glob("*/*.log"))
+    assert len(logs) == 36
+    assert all(re.search(r"INFO \w+.*: .*\d.*; \d+\.\d s$", log.read_text().strip()) for log in logs)
+
+
+def test_pages_need_no_network(toy):
+    pages = [toy / "results/report/index.html", *(toy / "results/report").glob("P?/index.html")]
+    assert len(pages) == 3
+    for page in pages:
+        text = page.read_text()
+        assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", text)
+        for name in re.findall(r"""(?:src|href)=["']([^"'#]+)["']""", text):
+            assert (page.parent / name).is_file(), name
+
+
+def test_run_json_names_what_the_run_rests_on(toy):
+    text = (toy / "results/run.json").read_text()
+    assert "config/config.yaml" in text
+    assert "config/plates.tsv" in text
+    assert "plateline/segment.py" in text
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("segment.otsu.smoth_px", 1, r"segment\.otsu: unknown key 'smoth_px'; known are smooth_px"),
+        ("segment.otsu.smooth_px", -1, r"segment\.otsu\.smooth_px: got -1; expected at least 0"),
+        ("segment.method", "ostu", r"segment: unknown method 'ostu'; known are otsu"),
+        ("profile.gates", {"moved": "ratio >"}, r"profile\.gates\.moved"),
+        ("profile.readouts", {"x": "median(rato)"}, r"'rato' is neither a quantity"),
+        ("ingest.part.projection", "sum", r"ingest\.part\.projection: got 'sum'; expected one of max, mean, middle"),
+    ],
+)
+def test_a_config_that_cannot_be_meant_is_refused_before_the_graph(toy, config, key, value, message):
+    config(with_value(TOY_CONFIG, key, value))
+    done = snakemake(toy, "--dry-run")
+    assert done.returncode != 0
+    assert re.search(message, done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("source", "images/P9", r"plate P9: source: no folder 'images/P9'"),
+        ("platemap", "nowhere.csv", r"plate P9: platemap: no file 'nowhere\.csv'"),
+        ("parts", "none", r"plate P9: parts: got 'none'"),
+        ("segment.otsu.grow", "3", r"plate P9: column 'segment\.otsu\.grow' is no key of the config"),
+        ("layuot", "pattern", r"plate P9: unknown key 'layuot'"),
+    ],
+)
+def test_a_sheet_that_cannot_be_meant_is_refused_before_the_graph(toy, sheet, column, value, message):
+    sheet(P1=TOY["P1"], P9={"source": "images/P1", column: value})
+    done = snakemake(toy, "--dry-run")
+    assert done.returncode != 0
+    assert re.search(message, done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("regex", "message"),
+    [
+        (r"nothing(?P<well>A1)(?P<channel>\d)", r"matches (nothing|none|no file)"),
+        (r"(?P<well>[A-Z]\d+)_z\d_c(?P<channel>\d)\.tif", r"A01_z0_c1\.tif.*A01_z1_c1\.tif"),
+    ],
+)
+def test_a_regular_expression_that_cannot_be_meant_names_files(fresh, regex, message):
+    write_config(fresh, with_value(TOY_CONFIG, "ingest.pattern.regex", regex))
+    done = snakemake(fresh, "--cores", "1", "results/ingest/P1/images.parquet")
+    assert done.returncode != 0
+    assert re.search("SourceError: .*" + message, done.stdout, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory):
+    """A good plate, one with most fields broken, and one without negative controls, run to the end."""
+    folder = make_campaign(tmp_path_factory.mktemp("troubled") / "campaign", {"good": {}, "broken": {}, "blind": {}})
+    for well in ("A01", "A02", "A03", "B01", "B02", "B03"):
+        truncate(folder / "images" / "broken" / f"{well}_z0_c1.tif")
+    (folder / "blind.csv").write_text((folder / "map.csv").read_text().replace("negative", "untreated"))
+    write_sheet(folder, {"good": {}, "broken": {}, "blind": {"platemap": "blind.csv"}})
+    done = snakemake(folder, "--cores", "2", "--keep-going")
+    (folder / "printed.txt").write_text(done.stdout)
+    assert done.returncode != 0
+    return folder
+
+
+def test_a_plate_with_too_many_bad_fields_fails_the_run_by_name(troubled):
+    printed = (troubled / "printed.txt").read_text()
+    expected = r"FailedPlates: plate broken failed: 6 of 9 fields are bad, more than profile\.max_bad_fields = 0\.5"
+    assert re.search(expected, printed)
+    assert not (troubled / "results/verdict.json").exists()
+    # Only the verdict is missing: the other plates have their pages.
+    assert planned(troubled) == {"verdict_screen"}
+    assert set(pd.read_parquet(troubled / "results/correct/profiles.parquet")["Metadata_Plate"]) == {"good"}
+    assert "6 of 9 fields are bad" in (troubled / "results/report/broken/index.html").read_text()
+
+
+def test_a_plate_without_negative_controls_is_left_out_of_the_screen_with_its_reason(troubled):
+    ledger = pd.read_parquet(troubled / "results/ledger.parquet")
+    blind = ledger[(ledger["Metadata_Plate"] == "blind") & (ledger["stage"] == "correct")]
+    assert len(blind) == 9
+    assert blind["reason"].str.contains("negative").all()
+    wells = pd.read_parquet(troubled / "results/profile/blind.parquet")
+    assert wells["Metadata_Readout_ratio"].notna().all()
+    assert wells["Metadata_Readout_percent_moved"].isna().all()
+    scores = pd.read_parquet(troubled / "results/assay/blind.parquet")
+    assert scores["reason"].str.startswith("not estimable").all()
+    assert (troubled / "results/report/blind/index.html").is_file()
+
+
+# --- the tools of the house
+
+
+def command(*arguments, folder=ROOT):
+    """A tool run at the root of the clone."""
+    done = subprocess.run([sys.executable, "-m", *arguments], cwd=folder, text=True, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_snakemake_lint_is_clean():
+    assert "Congratulations" in command("snakemake", "--lint")
+
+
+def test_snakefmt_is_clean():
+    command("snakefmt", "--check", "Snakefile", "workflow/Snakefile", "workflow/rules")
+
+
+def test_the_slurm_profile_plans_the_demo_from_the_root():
+    assert "verdict_screen" in command("snakemake", "-n", "--profile", "slurm", "--forceall")
+
+
+def test_a_new_campaign_runs(tmp_path):
+    folder = tmp_path / "campaign"
+    command("plateline.cli", "new", str(folder))
+    assert "verdict_screen" in command("snakemake", "-n", folder=folder)
+
+
+def test_the_workflow_is_found_by_tools_that_look_in_its_folder():
+    assert "verdict_screen" in command(
+        "snakemake", "-n", "--snakefile", str(Path("workflow", "Snakefile")), "--forceall"
+    )
