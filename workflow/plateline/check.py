@@ -3,7 +3,9 @@
 Only the main process of a run imports this. Every message says which key, what it got and what it expected.
 """
 
+import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import jsonschema
@@ -78,6 +80,21 @@ def check_sheet(sheet: list[dict[str, str]], schema: dict, config: dict, config_
             _check_paths(line, where)
             methods.target("ingest", line["layout"])
             check_config(settings.override(config, line), config_schema, where)
+            _check_overrides(line, where)
+    if not any(line["use"] == "yes" for line in sheet):
+        msg = f"plate sheet {config['sheet']}: no plate is in use; expected at least one line with yes in column use"
+        raise ConfigError(msg)
+
+
+def _check_overrides(line: dict[str, str], where: str) -> None:
+    """A plate cannot override what is done on all plates together: nothing would read it."""
+    for column in line:
+        stage, _, key = column.partition(".")
+        block = key.partition(".")[0]
+        together = block in {"fit", "screen"} or not {"part", "plate"} & set(settings.STAGES.get(stage, ()))
+        if key and together:
+            msg = f"{where}: column {column!r}: that works on all plates together; expected a key of one plate"
+            raise ConfigError(msg)
 
 
 def _check_paths(line: dict[str, str], where: str) -> None:
@@ -96,21 +113,26 @@ def _fit_schema(value: dict, schema: dict, where: str) -> None:
     validator = jsonschema.Draft202012Validator(schema)
     errors = sorted(validator.iter_errors(value), key=lambda error: error.json_path)
     if errors:
-        raise ConfigError("\n".join(f"{where}: {_explain(error)}" for error in errors))
+        # A line for every missing key names them all: once is enough.
+        raise ConfigError("\n".join(dict.fromkeys(f"{where}: {_explain(error)}" for error in errors)))
 
 
 def _explain(error: jsonschema.ValidationError) -> str:
     """One sentence: key, got, expected."""
     key = ".".join(str(part) for part in error.absolute_path)
     if error.validator == "additionalProperties":
-        known = error.schema.get("properties", {})
-        unknown = [name for name in error.instance if name not in known]
+        known, patterns = error.schema.get("properties", {}), error.schema.get("patternProperties", {})
+        unknown = [name for name in error.instance if name not in known and not _fits(name, patterns)]
         return f"{key + ': ' if key else ''}unknown key {', '.join(map(repr, unknown))}; known are {', '.join(known)}"
     if error.validator == "required":
         missing = [name for name in error.validator_value if name not in error.instance]
         return f"{key + ': ' if key else ''}missing key {', '.join(map(repr, missing))}"
     meaning = error.schema.get("description")
     return f"{key}: got {error.instance!r}; expected {_expected(error)}{f' ({meaning})' if meaning else ''}"
+
+
+def _fits(name: str, patterns: Iterable[str]) -> bool:
+    return any(re.search(pattern, name) for pattern in patterns)
 
 
 def _expected(error: jsonschema.ValidationError) -> str:

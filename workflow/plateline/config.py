@@ -57,8 +57,12 @@ def read_sheet(path: str | Path) -> list[dict[str, str]]:
         msg = f"sheet: no file {path}; expected a tab-separated table with a line per plate (config/README.md)"
         raise ConfigError(msg)
     with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader((line for line in file if not line.startswith("#")), delimiter="\t")
-        return [{key: value.strip() for key, value in row.items() if key and value and value.strip()} for row in rows]
+        rows = list(csv.DictReader((line for line in file if not line.startswith("#")), delimiter="\t"))
+    for row in rows:
+        if any(cell.strip() for cell in row.pop(None, [])):
+            msg = f"sheet {path}, plate {row.get('plate')}: more cells than the header has columns"
+            raise ConfigError(msg)
+    return [{key: value.strip() for key, value in row.items() if key and value and value.strip()} for row in rows]
 
 
 def fill_defaults(value: dict, schema: dict) -> dict:
@@ -161,7 +165,7 @@ def code_digest(stage: str, method: str | None = None) -> str:
 
 
 def _format() -> str:
-    text = (PACKAGE / "store" / "__init__.py").read_text()
+    text = (PACKAGE / "store" / "__init__.py").read_text(encoding="utf-8")
     return re.search(r"^FORMAT = (\d+)$", text, re.MULTILINE)[1]
 
 
@@ -172,7 +176,7 @@ def _closure(roots: Iterable[str]) -> dict[str, str]:
         name = waiting.pop()
         if name in sources or name in NOT_COUNTED or (path := _module_file(name)) is None:
             continue
-        tree = ast.parse(path.read_text())
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         sources[name] = _bare_source(tree)
         waiting += [*_imports(tree), name.rpartition(".")[0]]
     return {name: source for name, source in sources.items() if source}
@@ -191,6 +195,8 @@ def _module_file(name: str) -> Path | None:
         spec = importlib.util.find_spec(name)
     except ModuleNotFoundError:
         spec = None
+    if spec and not spec.origin and spec.submodule_search_locations:
+        return None  # a folder without __init__.py
     if spec is None or not spec.origin:
         msg = f"method module {name!r} is not found; expected an installed one or a file beside the Snakefile"
         raise ConfigError(msg)

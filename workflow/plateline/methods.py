@@ -5,6 +5,7 @@ importing what it names. A lab adds a method by naming its own import path in th
 """
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -42,11 +43,14 @@ TABLES = {
     "classify": CLASSIFIERS,
 }
 
+# At least one dot or colon, which tells an import path from a misspelt name.
+_PATH = re.compile(r"(?=.*[.:])[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*)?")
+
 
 def target(stage: str, name: str) -> str:
     """Import path of a stage's method: a known name, or the path itself."""
     known = TABLES.get(stage, {})
-    if name not in known and "." not in name and ":" not in name:
+    if name not in known and not _PATH.fullmatch(name):
         msg = f"{stage}: unknown method {name!r}; known are {', '.join(known)}, or an import path like lab.module:name"
         raise ConfigError(msg)
     return known.get(name, name)

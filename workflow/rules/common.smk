@@ -11,7 +11,9 @@ import yaml
 from plateline import config as settings
 
 SCHEMAS = Path(str(workflow.current_basedir), "..", "schemas").resolve()
-PAGE_FILES = sorted(Path(str(workflow.current_basedir), "..", "report").resolve().glob("*.[hc]*"))
+PAGE_FILES = sorted(
+    Path(str(workflow.current_basedir), "..", "report").resolve().glob("*.[hc]*")
+)
 PART_STAGES = ["ingest", "qc", "segment", "measure"]
 
 

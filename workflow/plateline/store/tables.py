@@ -90,7 +90,8 @@ def read_flatfield(table: str | Path, plate: str) -> dict[str, object]:
     Returns
     -------
     dict
-        `images` (illum and dark, each (C, Y, X) float32), `channels` (names in the order of C) and `key`.
+        `images` (illum and dark, each (C, Y, X) float32), `channels` (names in the order of C) and `key`, of the pixels
+        alone: how many parts they were estimated from does not change it.
 
     Raises
     ------
@@ -105,7 +106,7 @@ def read_flatfield(table: str | Path, plate: str) -> dict[str, object]:
             msg = f"{names[0]} is not what {table} speaks of; rerun rule flatfield_plate (-R flatfield_plate)"
             raise StaleError(msg)
     images = [np.stack(kind) for kind in zip(*pairs, strict=True)] or [np.zeros((0, 0, 0), np.float32)] * 2
-    return {"images": images, "channels": list(rows["Metadata_Channel"]), "key": digest_of(table)}
+    return {"images": images, "channels": list(rows["Metadata_Channel"]), "key": "".join(rows["checksum"])}
 
 
 def save_anndata(profiles: pd.DataFrame, path: str | Path) -> None:
