@@ -18,7 +18,9 @@ def test_every_known_name_loads(stage, name):
 
 
 @pytest.mark.parametrize("stage", TABLES)
-@pytest.mark.parametrize("name", ["otzu", "", ":otsu", ".otsu", "lab.", "lab module:x", "lab.module:", "../lab:x", "a:b:c"])
+@pytest.mark.parametrize(
+    "name", ["otzu", "", ":otsu", ".otsu", "lab.", "lab module:x", "lab.module:", "../lab:x", "a:b:c"]
+)
 def test_what_is_neither_name_nor_import_path_is_refused(stage, name):
     known = ", ".join(TABLES[stage])
     with pytest.raises(ConfigError, match=f"{stage}: unknown method .*; known are {known}, or an import path like"):

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import re
 import time
 import warnings
@@ -158,7 +159,7 @@ def plate_of(wells, *, gallery=(), channels=("DNA", "GFP"), readouts=READOUTS, a
 
 def screen_of(wells, *, readouts=READOUTS, evaluation=None, run=None, config="a: 1", top=20, **tables):
     plates = wells["Metadata_Plate"].unique() if len(wells) else ["P1"]
-    empty = {name: pd.DataFrame() for name in ("treatments", "predictions", "dose")}
+    empty = {name: pd.DataFrame() for name in ("treatments", "predictions", "dose", "pictures")}
     made = {
         "plates": pd.DataFrame({"Metadata_Plate": plates, "Metadata_Batch": "1", "status": "ok", "reason": ""}),
         "wells": wells,
@@ -526,3 +527,11 @@ def test_channel_colours_differ():
     assert channel_colours(["any"]) == ["#ffffff"]
     assert channel_colours(["FKHR", "DNA"])[1] == channel_colours(["Hoechst", "GFP"])[0]
     assert len(set(channel_colours(["DNA", "ER", "RNA", "AGP", "Mito"]))) == 5
+
+
+def test_pictures_of_a_plate_stand_on_the_page_of_the_screen():
+    files = plate_of(make_wells(24), gallery=make_gallery(), plate="P 1")
+    listed = json.loads(files["pictures.json"])
+    assert all(shot["file"] in files and "outlines" in shot["file"] for shot in listed)
+    page = screen_of(make_wells(24), pictures=pd.DataFrame(listed))["index.html"].decode()
+    assert all(f'src="P%201/{shot["file"]}"' in page for shot in listed)

@@ -131,7 +131,9 @@ def test_plate_maps_are_read_as_typed(tmp_path, name):
 def test_what_is_no_table_is_refused(tmp_path, name, content):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(PlatemapError, match=rf"(?s)plate map .*{name} cannot be read as a table \(.*; expected CSV, TSV"):
+    with pytest.raises(
+        PlatemapError, match=rf"(?s)plate map .*{name} cannot be read as a table \(.*; expected CSV, TSV"
+    ):
         store.read_values(tmp_path / name)
 
 
@@ -490,7 +492,9 @@ def test_labels_come_back_at_every_level(plate):
 
 def test_a_stale_key_is_refused_naming_the_rule(plate):
     write(plate, "A01", 1, 0, noise(0), "new")
-    with pytest.raises(StaleError, match=r"0 at time 0 have key new; expected old; rerun rule ingest_part \(-R ingest_"):
+    with pytest.raises(
+        StaleError, match=r"0 at time 0 have key new; expected old; rerun rule ingest_part \(-R ingest_"
+    ):
         store.read_field(plate, "A01", 1, 0, "old")
     with pytest.raises(StaleError, match="at time 1 have key none; expected new; rerun rule ingest_part"):
         store.read_field(plate, "A01", 1, 1, "new")

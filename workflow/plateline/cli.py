@@ -41,7 +41,7 @@ def new(folder: Path, clone: Path = CLONE) -> None:
     if not (clone / "Snakefile").is_file():
         msg = f"no Snakefile in {clone}: a campaign runs the clone of Plateline; install it with pip install -e"
         raise ConfigError(msg)
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_file() or (folder.exists() and any(folder.iterdir())):
         msg = f"{folder} is not empty; expected a new folder for the campaign"
         raise ConfigError(msg)
     for name in COPIED:

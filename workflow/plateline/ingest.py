@@ -46,9 +46,14 @@ def index_table(
         Planes whose channel has a name; `channel` is the place of the channel in the pixels.
     left_out : DataFrame
         With the planes of unnamed channels added.
+
+    Raises
+    ------
+    SourceError
+        If no channel has a name, or two would have the same.
     """
     found = planes["channel"].astype(str)
-    names = found.map(channels) if channels else found.str.replace(r"[^A-Za-z0-9]", "", regex=True)
+    names = _own_names(found, channels, plate)
     unnamed = planes[names.isna()]
     reasons = "channel " + found[names.isna()] + " has no name in ingest.plate.channels"
     index = planes.assign(Metadata_Plate=plate, Metadata_Channel=names)[names.notna()].drop(columns="channel")
@@ -64,6 +69,22 @@ def index_table(
     return index.sort_values([*FIELD, "Metadata_Channel", "z"], ignore_index=True), pd.concat(
         [frame for frame in (left_out, more) if len(frame)] or [left_out], ignore_index=True
     )
+
+
+def _own_names(found: pd.Series, channels: dict[str, str], plate: str) -> pd.Series:
+    """Name of each plane's channel, NaN for one that the config does not name."""
+    texts = ", ".join(sorted(set(found)))
+    if channels:
+        names = found.map(channels)
+        if len(found) and names.isna().all():
+            msg = f"plate {plate}: none of its channels {texts} has a name in ingest.plate.channels: {', '.join(channels)}"
+            raise SourceError(msg)
+        return names
+    names = found.str.replace(r"[^A-Za-z0-9]", "", regex=True)
+    if (names == "").any() or names.nunique() < found.nunique():
+        msg = f"plate {plate}: channels {texts} differ in more than letters and digits A-Z; name them in ingest.plate.channels"
+        raise SourceError(msg)
+    return names
 
 
 def _ordered(index: pd.DataFrame, channels: dict[str, str]) -> list[str]:
@@ -95,7 +116,7 @@ def geometry(index: pd.DataFrame) -> Geometry:
     height, width, dtype = shapes.idxmax()
     known = readable["pixel_size_um"].dropna()
     pixel_size = float(known.median()) if len(known) else np.nan
-    names = readable.drop_duplicates("channel").sort_values("channel")["Metadata_Channel"]
+    names = index.drop_duplicates("channel").sort_values("channel")["Metadata_Channel"]
     return Geometry(
         channels=list(names),
         height=int(height),
@@ -240,5 +261,6 @@ def _halve(image: npt.NDArray) -> npt.NDArray:
     even = np.pad(image, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
     corners = even[:, 0::2, 0::2], even[:, 1::2, 0::2], even[:, 0::2, 1::2], even[:, 1::2, 1::2]
     if image.dtype.kind in "iu":
-        return ((sum(corner.astype(np.uint32) for corner in corners) + 2) // 4).astype(image.dtype)
+        wide = np.int32 if image.dtype.itemsize < 4 else np.int64
+        return ((sum(corner.astype(wide) for corner in corners) + 2) // 4).astype(image.dtype)
     return sum(corners) / image.dtype.type(4)

@@ -17,6 +17,7 @@ rule report_plate:
         templates=PAGE_FILES,
     output:
         page="results/report/{plate}/index.html",
+        pictures="results/report/{plate}/pictures.json",
     log:
         "logs/report_plate/{plate}.log",
     benchmark:
@@ -43,6 +44,7 @@ rule report_screen:
         dose_response="results/hits/dose_response.parquet",
         predictions="results/classify/predictions.parquet",
         evaluation="results/classify/evaluation.json",
+        pictures=expand("results/report/{plate}/pictures.json", plate=PLATES),
         ledger="results/ledger.parquet",
         templates=PAGE_FILES,
     output:

@@ -6,6 +6,7 @@ from plateline.identity import readouts_of
 with log.job(snakemake) as counts:
     wells = store.read_table(snakemake.input.wells)
     scores = assay.plate_statistics(wells, readouts_of(wells), **snakemake.params.section)
+    scores["confidence"] = snakemake.params.section["confidence"]
     warnings = scores[scores["reason"] != ""]
     reasons = warnings["readout"] + " against " + warnings["positive"] + ": " + warnings["reason"]
     made = store.provenance(snakemake.params, snakemake.input)

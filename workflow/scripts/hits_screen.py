@@ -12,6 +12,7 @@ with log.job(snakemake) as counts:
         profiles, n_permutations=section["n_permutations"], max_fdr=section["max_fdr"], seed=section["seed"]
     )
     curves = hits.dose_response(wells, readouts_of(wells), confidence=section["confidence"])
+    curves["confidence"] = section["confidence"]
     made = store.provenance(snakemake.params, snakemake.input)
     untested = treatments[treatments["reason"] != ""]
     reasons = untested["Metadata_Treatment"] + ": " + untested["reason"]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 from plateline import config, log, report, store
@@ -14,6 +15,7 @@ with log.job(snakemake) as counts:
     tables = {
         "plates": report.plate_table(wells),
         "wells": wells,
+        "pictures": pd.DataFrame([shot for path in snakemake.input.pictures for shot in store.read_json(path)]),
         "assay": store.read_tables(snakemake.input.assay),
         "dose": store.read_table(snakemake.input.dose_response),
         "treatments": store.read_table(snakemake.input.hits),

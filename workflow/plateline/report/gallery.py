@@ -117,6 +117,15 @@ def cell_pictures(gallery: list[dict], channels: list[str], *, size_px: int) -> 
     return files, {"limits": spans, "blocks": blocks, "side": size_px, "across": across}
 
 
+def list_pictures(shown: dict, plate: str) -> list[dict[str, str]]:
+    """The outlined pictures that `cell_pictures` laid out: ``Metadata_Plate``, ``well``, ``title`` and ``file``."""
+    return [
+        {"Metadata_Plate": plate, "well": shot["well"], "title": shot["title"], "file": file}
+        for block in shown["blocks"]
+        for shot, file in zip(block["shots"], block["rows"][0]["files"], strict=True)
+    ]
+
+
 def _file_name(number: int, well: str, kind: str) -> str:
     """Numbered, so that two sites of a well or two channels of like name cannot overwrite each other."""
     return "-".join(part for part in ("cells", str(number + 1), file_stem(well), file_stem(kind)) if part) + ".png"

@@ -1,5 +1,6 @@
 """The two pages: one plate, and the screen. Owns what stands on them and in which order the figures are named."""
 
+import json
 from typing import Any
 
 import jinja2
@@ -10,10 +11,12 @@ from plateline.report import facts, sections
 from plateline.report.canvas import readable
 from plateline.report.controls import intervals
 from plateline.report.figures import answers, dose_figures, order_curves, plate_cards, plate_figures
-from plateline.report.gallery import cell_pictures
+from plateline.report.gallery import cell_pictures, list_pictures
 from plateline.report.ranking import ranking
 from plateline.report.tables import text
 
+# Plates whose pictures stand on the page of the screen; the others have theirs on their own pages.
+_MOST_STRIPS = 3
 # What the pages read of each table, as text and as numbers: a table without a column is read as one without values.
 READS = {
     "wells": (
@@ -77,6 +80,7 @@ READS = {
             "confidence",
         ],
     ),
+    "pictures": (["Metadata_Plate", "well", "title", "file"], []),
     "treatments": (
         ["Metadata_Treatment", "Metadata_ControlType", "family", "reason"],
         ["n_wells", "n_plates", "distance", "effect_size", "robust_z", "p", "p_floor", "q"],
@@ -122,7 +126,8 @@ def plate_page(
     Returns
     -------
     dict of str to bytes
-        File name to content: ``index.html`` and its pictures, to be saved in one folder.
+        File name to content: ``index.html`` and its pictures, to be saved in one folder, and ``pictures.json``, which
+        lists the outlined ones for the page of the screen.
 
     Raises
     ------
@@ -148,6 +153,7 @@ def plate_page(
         "status": sections.status_table(wells),
         **_lost(ledger),
     }
+    files["pictures.json"] = json.dumps(list_pictures(shown, plate), indent=1).encode()
     return {"index.html": _render("plate.html", templates, {**page, "files": list(files)}), **files, **pictures}
 
 
@@ -167,8 +173,8 @@ def screen_page(
     ----------
     tables : dict of str to DataFrame
         ``plates`` (a row per plate used: ``Metadata_Plate``, ``Metadata_Batch``, ``status`` ``ok`` or ``failed``,
-        ``reason``), ``wells`` (profile tables of all plates), ``assay``, ``dose``, ``treatments``, ``predictions`` and
-        ``ledger``; each may be empty.
+        ``reason``), ``wells`` (profile tables of all plates), ``pictures`` (from the plates' ``pictures.json``),
+        ``assay``, ``dose``, ``treatments``, ``predictions`` and ``ledger``; each may be empty.
     readouts : list of str
         Declared readouts, the main one first.
     evaluation : dict
@@ -187,7 +193,7 @@ def screen_page(
     dict of str to bytes
         File name to content: ``index.html`` and its pictures; a plate's own page is expected at ``{plate}/index.html``.
     """
-    names = ("plates", "wells", "assay", "dose", "treatments", "predictions", "ledger")
+    names = ("plates", "wells", "pictures", "assay", "dose", "treatments", "predictions", "ledger")
     read = {name: _complete(tables[name], name, readouts) for name in names}
     ledger = sections.places_of(read["ledger"])
     dose = order_curves(read["dose"], readouts)
@@ -203,6 +209,7 @@ def screen_page(
         "main": readable(readouts[0]) if readouts else "",
         "assay": sections.assay_table(read["assay"]),
         "level": _level(read["assay"]),
+        "pictures": _strips(read["pictures"]),
         "curves": panels,
         "dose_level": _level(dose),
         "dose": sections.dose_table(dose, answers(dose)),
@@ -225,12 +232,20 @@ def _complete(frame: pd.DataFrame, name: str, readouts: list[str]) -> pd.DataFra
     texts, numbers = READS[name]
     if name == "wells":
         numbers = [*numbers, *(f"Metadata_Readout_{readout}" for readout in readouts)]
+    if name == "assay" and len(frame):
+        frame = frame.sort_values("readout", key=lambda names: names.map(readouts.index), kind="stable")
     blank = pd.Series(index=frame.index, dtype=object)
     filled = {column: frame.get(column, blank).astype(object).map(text).astype(object) for column in texts}
     filled |= {column: pd.to_numeric(frame.get(column, blank)).astype(np.float64) for column in numbers}
     if name == "treatments":
         filled["hit"] = frame.get("hit", blank).eq(True)
     return pd.DataFrame(filled, index=frame.index).reset_index(drop=True)
+
+
+def _strips(pictures: pd.DataFrame) -> list[dict[str, Any]]:
+    """Pictures of the first plates, plate by plate."""
+    strips = [{"plate": plate, "shots": rows.to_dict("records")} for plate, rows in pictures.groupby("Metadata_Plate")]
+    return strips[:_MOST_STRIPS]
 
 
 def _level(estimates: pd.DataFrame) -> str:

@@ -75,8 +75,8 @@ def read_texts(paths: Iterable[str | Path]) -> dict[str, str]:
     return {Path(path).name: Path(path).read_text(encoding="utf-8") for path in paths}
 
 
-def read_json(path: str | Path) -> dict:
-    """A dictionary saved as JSON."""
+def read_json(path: str | Path) -> dict | list:
+    """What was saved as JSON."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 

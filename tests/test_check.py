@@ -1,0 +1,185 @@
+"""What cannot be meant is refused before the graph is built: which key, what it got, what it expected."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from plateline import check
+from plateline.config import fill_defaults, read_sheet
+from plateline.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+SCHEMA, LINES = (
+    yaml.safe_load((ROOT / "workflow" / "schemas" / f"{name}.schema.yaml").read_text()) for name in ("config", "plates")
+)
+OWN = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+
+
+def changed(path, value):
+    """The demo's config with one key changed; None removes it."""
+    config = copy.deepcopy(OWN)
+    *blocks, last = path.split("/")
+    block = config
+    for name in blocks:
+        block = block[name]
+    if value is None:
+        del block[last]
+    else:
+        block[last] = value
+    return config
+
+
+@pytest.fixture
+def line(tmp_path, monkeypatch):
+    """A line of a sheet whose files are there, defaults filled in."""
+    monkeypatch.chdir(tmp_path)
+    Path("images").mkdir()
+    Path("map.csv").write_text("Well\n")
+    return fill_defaults({"plate": "P1", "source": "images", "platemap": "map.csv"}, LINES)
+
+
+def check_lines(*lines):
+    check.check_sheet(list(lines), LINES, fill_defaults(OWN, SCHEMA), SCHEMA)
+
+
+def test_the_demo_is_meant(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    check.check_config(OWN, SCHEMA)
+    check_lines(*(fill_defaults(line, LINES) for line in read_sheet(OWN["sheet"])))
+
+
+def test_the_shortest_config_is_enough():
+    check.check_config({"ingest": {"plate": {}}, "segment": {"nuclei_channel": "1"}, "profile": {}}, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("segmnt", {}, r"^config: unknown key 'segmnt'; known are sheet, ingest, platemap"),
+        ("segment/otsu/grow", 3, r"^config: segment.otsu: unknown key 'grow'; known are smooth_px, min_area_px"),
+        ("segment/nuclei_channel", None, r"^config: segment: missing key 'nuclei_channel'$"),
+        ("segment", None, r"^config: missing key 'segment'$"),
+        ("segment/otsu/grow_px", -1, r"segment.otsu.grow_px: got -1; expected at least 0 \(Farthest a cell reaches"),
+        ("segment/otsu/min_area_px", 4.5, r"min_area_px: got 4.5; expected integer \(Smallest nucleus, pixels\)"),
+        ("segment/otsu/min_area_px", "40", r"min_area_px: got '40'; expected integer"),
+        ("segment/nuclei_channel", 1, r"segment.nuclei_channel: got 1; expected string"),
+        ("qc/part/background_percentile", 101, "background_percentile: got 101; expected at most 100"),
+        ("assay/confidence", 1, "assay.confidence: got 1; expected less than 1"),
+        ("assay/confidence", 0, "assay.confidence: got 0; expected more than 0"),
+        ("measure/full_scale", {"DNA": 0}, "measure.full_scale.DNA: got 0; expected more than 0"),
+        ("ingest/part/projection", "sum", "ingest.part.projection: got 'sum'; expected one of max, mean, middle"),
+        ("ingest/plate/channels", {"1": "a b"}, r"channels.1: got 'a b'; expected text like \^\[A-Z"),
+        ("profile/exclude_flags", ["blank", "blank"], "exclude_flags: got .* has non-unique elements"),
+        ("profile/exclude_flags", ["dark"], "exclude_flags.0: got 'dark'; expected one of blank, blurred, saturated"),
+        (
+            "profile/readouts",
+            {f"r{n}": "count()" for n in range(21)},
+            "profile.readouts: .* expected at most 20 entries",
+        ),
+        ("profile/readouts", {"a b": "count()"}, "profile.readouts: got 'a b'; expected text like"),
+        ("profile/readouts", {"a": 3}, "profile.readouts.a: got 3; expected 3 is not valid under any"),
+        ("classify/hold_out", "well", "classify.hold_out: got 'well'; expected one of"),
+        ("assay", "", "assay: got ''; expected object"),
+    ],
+)
+def test_a_config_that_does_not_fit_its_schema(path, value, message):
+    with pytest.raises(ConfigError, match=message):
+        check.check_config(changed(path, value), SCHEMA)
+
+
+def test_every_key_that_does_not_fit_is_named_once():
+    config = changed("segment/otsu/grow_px", -1) | {"asay": {}, "mesure": {}}
+    del config["ingest"], config["profile"]
+    with pytest.raises(ConfigError) as caught:
+        check.check_config(config, SCHEMA)
+    assert len(str(caught.value).splitlines()) == 3
+    for text in ("unknown key 'asay', 'mesure'", "missing key 'ingest', 'profile'", "grow_px: got -1"):
+        assert str(caught.value).count(text) == 1
+
+
+def test_an_unknown_method_is_refused_with_the_known_ones():
+    with pytest.raises(ConfigError, match="segment: unknown method 'otzu'; known are otsu, or an import path"):
+        check.check_config(changed("segment/method", "otzu"), SCHEMA)
+    with pytest.raises(ConfigError, match="flatfield: unknown method 'basic'; known are none, median"):
+        check.check_config(changed("flatfield/method", "basic"), SCHEMA)
+
+
+def test_readouts_outside_the_grammar_are_refused():
+    with pytest.raises(ConfigError, match=r"profile.gates.translocated: 'log2_ratio >' is no comparison"):
+        check.check_config(changed("profile/gates/translocated", "log2_ratio >"), SCHEMA)
+    with pytest.raises(
+        ConfigError, match=r"config: report.main_readout: got 'ratio'; expected one of log2_ratio, perc"
+    ):
+        check.check_config(changed("report/main_readout", "ratio"), SCHEMA)
+    check.check_config(changed("report/main_readout", ""), SCHEMA)
+
+
+def test_two_channels_of_one_name_are_refused():
+    with pytest.raises(ConfigError, match=r"ingest.plate.channels: \['DNA'\] is the name of more than one channel"):
+        check.check_config(changed("ingest/plate/channels", {"1": "DNA", "2": "DNA"}), SCHEMA)
+
+
+def test_a_sheet_without_plates_is_refused(line):
+    with pytest.raises(ConfigError, match=r"sheet config/plates.tsv names no plate; expected a line per plate"):
+        check_lines()
+    with pytest.raises(
+        ConfigError, match=r"sheet config/plates.tsv: no plate is in use; expected at least one line with"
+    ):
+        check_lines(line | {"use": "no: empty"})
+
+
+def test_lines_that_are_meant(line):
+    check_lines(line, line | {"plate": "P2", "segment.otsu.grow_px": "3"})
+    check_lines(line, line | {"plate": "P2", "use": "no: dropped on the floor", "source": "gone", "platemap": "gone"})
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "message"),
+    [
+        ("plate", "P 1", "plate sheet config/plates.tsv, plate P 1: plate: got 'P 1'; expected text like"),
+        ("plate", "../P1", "plate: got '../P1'; expected text like"),
+        ("parts", "0", r"plate P1: parts: got '0'; expected text like .* \(Shares its wells are cut into\)"),
+        ("shape", "95", "plate P1: shape: got '95'; expected one of 6, 12, 24, 48, 96, 384, 1536"),
+        ("use", "no", r"plate P1: use: got 'no'; expected text like \^\(yes"),
+        ("bach", "1", "plate P1: unknown key 'bach'; known are plate, batch, source"),
+        ("layout", "patern", "ingest: unknown method 'patern'; known are pattern, or an import path"),
+        ("source", "gone", "plate P1: source: no folder 'gone'; expected the folder of the plate's images"),
+        ("platemap", "gone.csv", "plate P1: platemap: no file 'gone.csv'; expected the plate map of this plate"),
+        ("segment.otsu.grow", "3", "plate sheet, plate P1: column 'segment.otsu.grow' is no key of the config"),
+        ("segment.otsu.grow_px", "-3", "plate P1: segment.otsu.grow_px: got -3; expected at least 0"),
+        ("hits.seed", "1", "plate P1: column 'hits.seed': that works on all plates together; expected a key of one p"),
+        ("report.screen.top_treatments", "1", "plate P1: column 'report.screen.top_treatments': that works on all"),
+    ],
+)
+def test_a_line_that_cannot_be_meant(line, column, text, message):
+    with pytest.raises(ConfigError, match=message):
+        check_lines(line | {column: text})
+
+
+def test_a_line_without_its_files_names_what_is_missing(line):
+    del line["source"], line["platemap"]
+    with pytest.raises(ConfigError, match="plate P1: missing key 'source', 'platemap'$"):
+        check_lines(line)
+
+
+def test_an_unknown_column_beside_an_override_is_the_only_one_named(line):
+    with pytest.raises(ConfigError, match="unknown key 'bach'; known are"):
+        check_lines(line | {"bach": "1", "segment.otsu.grow_px": "3"})
+
+
+def test_a_plate_stands_in_one_line(line):
+    with pytest.raises(ConfigError, match="plate P1: stands in 2 lines; expected one"):
+        check_lines(line, dict(line))
+
+
+def test_a_raw_source_may_be_gone_once_it_is_ingested(line):
+    line |= {"source": "gone", "parts": "2"}
+    folder = Path("results/ingest/P1")
+    folder.mkdir(parents=True)
+    (folder / "part-1.parquet").write_text("")
+    with pytest.raises(ConfigError, match="source: no folder 'gone'"):
+        check_lines(line)
+    (folder / "part-2.parquet").write_text("")
+    check_lines(line)

@@ -1,0 +1,410 @@
+"""The params of every rule: exactly what it depends on, sorted; digests that see code and not comments; the run's guard."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from plateline import config, methods
+from plateline.errors import ConfigError, EditedDuringRun
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())
+OWN = config.fill_defaults(yaml.safe_load((ROOT / "config" / "config.yaml").read_text()), SCHEMA)
+LINE = {"plate": "P1", "batch": "2", "source": "images", "layout": "pattern", "platemap": "map.csv", "shape": "96"}
+
+
+def keys_of(value):
+    """Keys of a nested dictionary, level by level, in their order."""
+    if isinstance(value, dict):
+        yield list(value)
+        for item in value.values():
+            yield from keys_of(item)
+
+
+# --- the sheet
+
+
+def test_the_sheet_is_text_without_blanks_and_comments(tmp_path):
+    path = tmp_path / "plates.tsv"
+    path.write_bytes("\ufeffplate\tbatch\tsegment.otsu.grow_px\n# a comment\tx\nP1\t 2 \t\n\nµ\t\t12\n".encode())
+    assert config.read_sheet(path) == [{"plate": "P1", "batch": "2"}, {"plate": "µ", "segment.otsu.grow_px": "12"}]
+
+
+def test_a_missing_sheet_is_refused(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"sheet: no file .*absent.tsv; expected a tab-separated table with a line per"
+    ):
+        config.read_sheet(tmp_path / "absent.tsv")
+
+
+def test_a_line_with_more_cells_than_the_header_is_refused(tmp_path):
+    path = tmp_path / "plates.tsv"
+    path.write_text("plate\tbatch\nP1\t1\nP2\t1\tno: broken\n")
+    with pytest.raises(ConfigError, match=r"sheet .*plates.tsv, plate P2: more cells than the header has columns"):
+        config.read_sheet(path)
+    path.write_text("plate\tbatch\nP1\t1\t\n")
+    assert config.read_sheet(path) == [{"plate": "P1", "batch": "1"}]
+
+
+# --- defaults and overrides
+
+
+def test_defaults_fill_what_is_missing_at_every_level():
+    schema = {
+        "properties": {
+            "a": {"default": 1},
+            "b": {"default": {}, "properties": {"c": {"default": [1]}, "d": {"type": "string"}}},
+            "e": {"properties": {"f": {"default": 2}}},
+        }
+    }
+    assert config.fill_defaults({}, schema) == {"a": 1, "b": {"c": [1]}}
+    assert config.fill_defaults({"a": 5, "b": {"d": "x"}, "z": 0}, schema) == {
+        "a": 5,
+        "b": {"d": "x", "c": [1]},
+        "z": 0,
+    }
+    assert config.fill_defaults({"e": {}}, schema) == {"a": 1, "b": {"c": [1]}, "e": {"f": 2}}
+    given = {"b": {}}
+    config.fill_defaults(given, schema)
+    assert given == {"b": {}}
+
+
+def test_a_column_with_a_dot_overrides_that_key_for_its_plate():
+    line = LINE | {
+        "segment.otsu.grow_px": "20",
+        "profile.exclude_border": "false",
+        "profile.exclude_flags": '["blank"]',
+        "segment.nuclei_channel": "GFP",
+        "segment.method": "lab.module:x",
+    }
+    merged = config.override(OWN, line)
+    assert merged["segment"]["otsu"]["grow_px"] == 20
+    assert merged["profile"]["exclude_border"] is False
+    assert merged["profile"]["exclude_flags"] == ["blank"]
+    assert merged["segment"]["nuclei_channel"] == "GFP"
+    assert OWN["segment"]["otsu"]["grow_px"] == 12
+    assert config.override(OWN, LINE) == OWN
+    assert config.method_of(OWN, "segment", line) == "lab.module:x"
+    assert config.section(OWN, "segment", "part", line)["options"] == {}
+
+
+@pytest.mark.parametrize(
+    "column", ["segment.otsu.grow", "segmen.otsu.grow_px", "sheet.x", "segment.method.x", "segment.otsu.grow_px.y"]
+)
+def test_an_override_of_no_key_is_refused(column):
+    with pytest.raises(ConfigError, match=rf"plate sheet, plate P1: column '{column}' is no key of the config"):
+        config.override(OWN, LINE | {column: "1"})
+
+
+# --- sections
+
+
+@pytest.mark.parametrize(
+    ("stage", "grain"), [(stage, grain) for stage, all_ in config.STAGES.items() for grain in all_]
+)
+def test_every_section_is_sorted_at_every_level(stage, grain):
+    found = config.section(OWN, stage, grain, LINE)
+    assert all(keys == sorted(keys) for keys in keys_of(found))
+    backwards = dict(reversed(list(OWN.items())))
+    backwards[stage] = dict(reversed(list(OWN.get(stage, {}).items())))
+    assert json.dumps(config.section(backwards, stage, grain, LINE)) == json.dumps(found)
+
+
+def test_the_block_of_the_chosen_method_only():
+    found = config.section(OWN, "segment", "part", LINE)
+    assert found == {
+        "cell_channels": ["FKHR"],
+        "method": "otsu",
+        "nuclei_channel": "DNA",
+        "options": OWN["segment"]["otsu"],
+    }
+    assert "none" not in config.section(OWN, "flatfield", "plate", LINE)
+    other = {**OWN, "flatfield": OWN["flatfield"] | {"method": "none"}}
+    assert config.section(other, "flatfield", "plate", LINE)["options"] == {}
+    assert "median" not in config.section(other, "flatfield", "plate", LINE)
+
+
+def test_a_custom_method_has_the_custom_block():
+    own = OWN["segment"] | {"method": "lab.module:x", "custom": {"a": 1}}
+    assert config.section({**OWN, "segment": own}, "segment", "part", LINE)["options"] == {"a": 1}
+    layout = {**OWN, "ingest": OWN["ingest"] | {"custom": {"b": 2}}}
+    assert config.section(layout, "ingest", "part", LINE | {"layout": "lab.module"})["options"] == {"b": 2}
+    assert "regex" in config.section(layout, "ingest", "part", LINE)["options"]
+
+
+def test_the_block_of_the_own_grain_only():
+    assert config.section(OWN, "qc", "part", LINE) == {"background_percentile": 5}
+    assert config.section(OWN, "qc", "plate", LINE) == OWN["qc"]["plate"]
+    plate, screen = config.section(OWN, "report", "plate", LINE), config.section(OWN, "report", "screen")
+    assert plate == {"gallery_px": 320, "main_readout": "log2_ratio"}
+    assert screen == {"main_readout": "log2_ratio", "top_treatments": 20}
+    assert "projection" not in config.section(OWN, "ingest", "plate", LINE)
+    assert "channels" not in config.section(OWN, "ingest", "part", LINE)
+
+
+def test_facts_of_the_sheet_go_to_the_rules_that_need_them():
+    assert config.section(OWN, "platemap", "plate", LINE) == {
+        "batch": "2",
+        "columns": {},
+        "controls": {},
+        "shape": "96",
+    }
+    assert config.section(OWN, "ingest", "plate", LINE)["source"] == "images"
+    assert "shape" not in config.section(OWN, "ingest", "part", LINE)
+    assert config.section(OWN, "segment", "part", LINE) == config.section(OWN, "segment", "part")
+
+
+def test_an_override_reaches_its_plate_and_its_stage_only():
+    line = LINE | {"segment.otsu.grow_px": "20"}
+    for stage, grains in config.STAGES.items():
+        for grain in grains:
+            same = config.section(OWN, stage, grain, line) == config.section(OWN, stage, grain, LINE)
+            assert same == (stage != "segment")
+
+
+def test_swapped_values_are_noticed():
+    swapped = OWN["segment"]["otsu"] | {"min_area_px": 5, "min_distance_px": 40}
+    before = config.section(OWN, "segment", "part", LINE)
+    after = config.section({**OWN, "segment": OWN["segment"] | {"otsu": swapped}}, "segment", "part", LINE)
+    assert json.dumps(before) != json.dumps(after)
+
+
+def test_the_method_of_a_stage():
+    assert config.method_of(OWN, "ingest", LINE) == "pattern"
+    assert config.method_of(OWN, "ingest") is None
+    assert config.method_of(OWN, "segment") == "otsu"
+    assert config.method_of(OWN, "qc", LINE) is None
+    assert config.method_of(OWN, "ledger", LINE) is None
+
+
+# --- digests of the code
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package whose code may be edited, and a working folder beside it."""
+    copy = tmp_path / "plateline"
+    shutil.copytree(config.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(config, "PACKAGE", copy)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "campaign").mkdir()
+    monkeypatch.chdir(tmp_path / "campaign")
+    config.code_digest.cache_clear()
+    yield copy
+    config.code_digest.cache_clear()
+
+
+def digests():
+    """Digest of every stage with its method of the demo, from the files as they are now."""
+    config.code_digest.cache_clear()
+    return {stage: config.code_digest(stage, config.method_of(OWN, stage, LINE)) for stage in config.STAGES}
+
+
+def changed_by(edit):
+    before = digests()
+    edit()
+    after = digests()
+    return {stage for stage in before if before[stage] != after[stage]}
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def append(path, text):
+    path.write_text(path.read_text() + text)
+
+
+def test_a_digest_is_the_same_twice(package):
+    assert digests() == digests()
+    assert {len(digest) for digest in digests().values()} == {32}
+    assert len(set(digests().values())) == len(config.STAGES)
+
+
+@pytest.mark.parametrize(
+    ("file", "stages"),
+    [
+        ("segment.py", {"segment"}),
+        ("qc.py", {"qc"}),
+        ("ingest.py", {"ingest"}),
+        ("layouts/pattern.py", {"ingest"}),
+        ("profile/wells.py", {"profile"}),
+        ("profile/__init__.py", {"profile"}),
+        ("readouts.py", {"profile"}),
+        ("hits/dose.py", {"hits", "report"}),
+        ("report/canvas.py", {"report"}),
+        ("ledger.py", {"ledger"}),
+        ("methods.py", set()),
+        ("log.py", set()),
+        ("store/plate.py", set()),
+        ("store/tables.py", set()),
+        ("config.py", set()),
+        ("cli.py", set()),
+        ("compute.py", set()),
+    ],
+)
+def test_an_edit_of_the_code_changes_the_stages_that_run_it(package, file, stages):
+    assert changed_by(lambda: append(package / file, "\nEDITED = 1\n")) == stages
+
+
+def test_shared_ground_changes_every_stage_that_stands_on_it(package):
+    changed = changed_by(lambda: append(package / "identity.py", "\nEDITED = 1\n"))
+    assert {"ingest", "platemap", "profile", "correct", "hits", "report", "ledger"} <= changed
+
+
+def test_comments_docstrings_and_layout_change_nothing(package):
+    def comment():
+        for path in package.rglob("*.py"):
+            append(path, "\n\n\n# a comment\n")
+        edit(package / "segment.py", '"""', '"""Another beginning. ')
+        append(package / "qc.py", "")
+        edit(package / "ingest.py", "    return levels\n", "    # as they are\n    return  (levels)\n")
+        edit(package / "ingest.py", '"""What all fields of a plate share."""', '"""Edited."""')
+
+    assert changed_by(comment) == set()
+
+
+def test_a_docstring_alone_in_its_body_changes_nothing(package):
+    append(package / "errors.py", '\n\nclass Other(Exception):\n    """One."""\n')
+    append(package / "errors.py", '\n\ndef other():\n    """One."""\n')
+    assert changed_by(lambda: edit(package / "errors.py", '"""One."""', '"""Two."""')) == set()
+
+
+def test_a_new_format_of_the_store_changes_every_stage(package):
+    edited = changed_by(lambda: edit(package / "store" / "__init__.py", "\nFORMAT = 1\n", "\nFORMAT = 2\n"))
+    assert edited == set(config.STAGES)
+
+
+def test_imports_inside_functions_and_of_packages_count(package):
+    append(package / "flatfield.py", "\n\ndef late():\n    from plateline import tiles_of_lab\n")
+    append(package / "qc.py", "\n\ndef late():\n    import plateline.deep.inner as inner\n")
+    (package / "deep").mkdir()
+    for name in ("tiles_of_lab.py", "deep/__init__.py", "deep/inner.py"):
+        (package / name).write_text("X = 1\n")
+    assert changed_by(lambda: append(package / "tiles_of_lab.py", "Y = 1\n")) == {"flatfield"}
+    assert changed_by(lambda: append(package / "deep" / "inner.py", "Y = 1\n")) == {"qc"}
+    assert changed_by(lambda: append(package / "deep" / "__init__.py", "Y = 1\n")) == {"qc"}
+
+
+def test_only_the_chosen_methods_module_counts(package, monkeypatch):
+    (package / "other.py").write_text("def otsu(): pass\n")
+    monkeypatch.setitem(methods.SEGMENTERS, "other", "plateline.other:otsu")
+
+    def of(method):
+        config.code_digest.cache_clear()
+        return config.code_digest("segment", method)
+
+    before = of("otsu"), of("other"), of(None)
+    append(package / "other.py", "EDITED = 1\n")
+    after = of("otsu"), of("other"), of(None)
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
+
+
+@pytest.mark.parametrize("with_init", [True, False, None])
+def test_a_labs_own_file_counts(package, with_init):
+    folder = Path("lab_folder") if with_init is not None else Path()
+    folder.mkdir(exist_ok=True)
+    if with_init:
+        (folder / "__init__.py").write_text("")
+    file = folder / f"lab_own_{with_init}.py"
+    file.write_text("def method(image):\n    return image\n")
+    name = ".".join(file.with_suffix("").parts) + ":method"
+
+    def of():
+        config.code_digest.cache_clear()
+        return config.code_digest("segment", name)
+
+    first = of()
+    append(file, "# a comment\n")
+    assert of() == first
+    append(file, "EDITED = 1\n")
+    assert of() != first
+    for module in [module for module in sys.modules if module.startswith("lab_folder")]:
+        del sys.modules[module]
+
+
+@pytest.mark.parametrize("name", ["lab_absent:method", "lab_absent.module:method"])
+def test_a_labs_missing_file_is_refused(package, name):
+    module = name.partition(":")[0]
+    with pytest.raises(
+        ConfigError, match=f"method module '{module}' is not found; expected an installed one or a file"
+    ):
+        config.code_digest("segment", name)
+
+
+def test_an_unknown_method_has_no_digest(package):
+    with pytest.raises(ConfigError, match="segment: unknown method 'otzu'"):
+        config.code_digest("segment", "otzu")
+
+
+# --- the run
+
+
+@pytest.fixture
+def run(package, tmp_path):
+    """A run that has begun."""
+    Path("config.yaml").write_text("a: 1")
+    Path("plates.tsv").write_text("plate\n")
+    config.begin_run(["config.yaml", "plates.tsv"], {"a": 1})
+    return package
+
+
+def test_a_run_says_what_it_rests_on(run):
+    recorded = config.read_run()
+    assert recorded["files"]["config.yaml"] == config.digest_file("config.yaml")
+    assert str(run / "store" / "plate.py") in recorded["files"]
+    assert recorded["versions"]["python"] == sys.version.split()[0]
+    assert {"plateline", "snakemake", "numpy", "zarr"} <= set(recorded["versions"])
+    config.check_run()
+
+
+def test_a_file_edited_or_gone_during_the_run_is_named(run):
+    append(run / "segment.py", "# even a comment\n")
+    Path("plates.tsv").unlink()
+    with pytest.raises(
+        EditedDuringRun, match=r"edited while the run was on: plates.tsv, .*segment.py; start snakemake"
+    ):
+        config.check_run()
+    assert config.digest_file("plates.tsv") == "missing"
+
+
+def test_a_job_by_hand_has_no_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert config.read_run() == {}
+    config.check_run()
+
+
+def test_orphans_are_what_no_rule_makes(tmp_path):
+    made = [
+        "ingest/P1/images.parquet",
+        "ingest/P1/part-1.parquet",
+        "ingest/P1/part-2.ledger.parquet",
+        "segment/P1/part-2.fields.parquet",
+        "profile/P1.parquet",
+        "profile/P1.ledger.parquet",
+        "correct/profiles.parquet",
+        "ledger.parquet",
+        "ingest/P1/.part-3/key/A01/fields.parquet",
+        "images/P1.zarr/zarr.json",
+    ]
+    orphans = [
+        "ingest/P1/part-3.parquet",
+        "ingest/P1/part-12.ledger.parquet",
+        "measure/P2/part-1.parquet",
+        "profile/P2.parquet",
+        "profile/P2.ledger.parquet",
+        "images/P2.zarr",
+    ]
+    for name in [*made, *orphans]:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if path.suffix == ".zarr" else path.write_text("")
+    found = config.orphans({"P1": 2}, root=tmp_path)
+    assert found == sorted(tmp_path / name for name in orphans)
+    assert config.orphans({"P1": 2}, root=tmp_path / "absent") == []

@@ -1,0 +1,280 @@
+"""From planes to fields: index, geometry, projection and pyramid against loops and answers known by construction."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from plateline.errors import ImageError, SourceError
+from plateline.identity import FIELD
+from plateline.ingest import (
+    COARSEST,
+    Geometry,
+    build_field,
+    facts,
+    geometry,
+    index_table,
+    level_sizes,
+    no_fields,
+    project,
+    pyramid,
+)
+
+GEOMETRY = Geometry(["DNA", "GFP"], 4, 5, "uint16", 1, 0.5, 65535.0)
+NO_FILES = pd.DataFrame({"path": pd.Series(dtype=object), "reason": pd.Series(dtype=object)})
+
+
+def planes(wells=("B02", "A01"), channels=("w1", "w2"), times=(0,), zs=(0,), **columns):
+    """What a layout finds: one row per plane."""
+    rows = [
+        {"Metadata_Well": well, "Metadata_Site": 1, "Metadata_Timepoint": time, "z": z, "channel": channel}
+        for well in wells
+        for channel in channels
+        for time in times
+        for z in zs
+    ]
+    frame = pd.DataFrame(rows)
+    frame["path"] = [
+        f"{row.Metadata_Well}_{row.channel}_{row.Metadata_Timepoint}_{row.z}.tif" for row in frame.itertuples()
+    ]
+    facts = {"page": 0, "height": 4, "width": 5, "dtype": "uint16", "pixel_size_um": 0.5, "full_scale": 65535.0}
+    return frame.assign(**(facts | {"status": "ok", "reason": ""} | columns))
+
+
+def index_of(found, channels=None):
+    return index_table(
+        found, NO_FILES, plate="P1", channels={"w1": "DNA", "w2": "GFP"} if channels is None else channels
+    )
+
+
+# --- index
+
+
+def test_an_index_is_sorted_and_has_the_own_names():
+    index, left_out = index_of(planes(times=(3, 1), zs=(1, 0)))
+    leading = [*FIELD, "Metadata_Row", "Metadata_Column", "Metadata_Channel", "channel"]
+    assert list(index.columns[:8]) == leading
+    assert len(index) == 16
+    assert index["Metadata_Well"].is_monotonic_increasing
+    assert set(zip(index["Metadata_Channel"], index["channel"], strict=True)) == {("DNA", 0), ("GFP", 1)}
+    assert sorted(set(index["Metadata_Timepoint"])) == [0, 1]
+    assert index.loc[0, ["Metadata_Plate", "Metadata_Row", "Metadata_Column"]].tolist() == ["P1", "A", 1]
+    order = [*FIELD, "Metadata_Channel", "z"]
+    assert index[order].equals(index[order].sort_values(order, ignore_index=True))
+    assert left_out.empty
+
+
+def test_channels_stand_in_the_order_of_the_source():
+    index, _ = index_of(planes(), {"w1": "Zinc", "w2": "Actin"})
+    assert set(zip(index["Metadata_Channel"], index["channel"], strict=True)) == {("Zinc", 0), ("Actin", 1)}
+
+
+def test_planes_of_channels_without_a_name_are_left_out_with_a_reason():
+    files = pd.DataFrame({"path": ["thumb.png"], "reason": ["no match"]})
+    index, left_out = index_table(planes(), files, plate="P1", channels={"w2": "GFP", "w9": "Far"})
+    assert set(index["Metadata_Channel"]) == {"GFP"}
+    assert set(index["channel"]) == {0}
+    assert left_out["path"].tolist() == ["thumb.png", "B02_w1_0_0.tif", "A01_w1_0_0.tif"]
+    assert left_out["reason"].tolist()[1:] == ["channel w1 has no name in ingest.plate.channels"] * 2
+    assert len(index) + len(left_out) - 1 == len(planes())
+
+
+def test_without_names_channels_keep_letters_and_digits():
+    index, left_out = index_of(planes(channels=("w1 DAPI", "GFP-2")), {})
+    assert dict(zip(index["Metadata_Channel"], index["channel"], strict=True)) == {"GFP2": 0, "w1DAPI": 1}
+    assert left_out.empty
+
+
+@pytest.mark.parametrize("channels", [("GFP 2", "GFP-2"), ("GFP", "µ"), ("--", "1")])
+def test_channels_that_lose_their_difference_are_refused(channels):
+    with pytest.raises(
+        SourceError, match=r"plate P1: channels .* letters and digits A-Z; name them in ingest.plate.ch"
+    ):
+        index_of(planes(channels=channels), {})
+
+
+def test_names_for_other_channels_are_refused():
+    with pytest.raises(
+        SourceError, match="plate P1: none of its channels w1, w2 has a name in ingest.plate.channels: 1, 2"
+    ):
+        index_of(planes(), {"1": "DNA", "2": "GFP"})
+
+
+# --- geometry
+
+
+def test_most_planes_decide():
+    found = planes(wells=("A01", "A02", "A03"))
+    found.loc[[0, 1], ["height", "dtype", "pixel_size_um"]] = [9, "uint8", np.nan]
+    found.loc[5, ["status", "height", "full_scale"]] = ["unreadable", 0, 1e9]
+    index, _ = index_of(found)
+    assert geometry(index) == GEOMETRY
+
+
+def test_unknown_pixel_size_and_several_times():
+    shared = geometry(index_of(planes(times=(2, 5, 9), pixel_size_um=np.nan))[0])
+    assert np.isnan(shared.pixel_size_um)
+    assert shared.times == 3
+
+
+def test_a_channel_that_nobody_can_read_stays_a_channel():
+    found = planes()
+    found.loc[found["channel"] == "w1", ["status", "reason", "height"]] = ["unreadable", "cut off", 0]
+    index, _ = index_of(found)
+    shared = geometry(index)
+    assert shared.channels == ["DNA", "GFP"]
+    with pytest.raises(ImageError, match="cut off"):
+        build_field(index[index["Metadata_Well"] == "A01"], shared, read_number, projection="max")
+
+
+def test_a_plate_that_nobody_can_read_is_refused():
+    index, _ = index_of(planes(status="unreadable", reason="cut off"))
+    with pytest.raises(
+        SourceError, match=r"plate P1: none of its 4 image planes can be read; the first: A01_w1_0_0.tif: cut"
+    ):
+        geometry(index)
+    with pytest.raises(
+        SourceError, match=r"plate \?: none of its 0 image planes can be read; the first: no plane at all"
+    ):
+        geometry(index.iloc[:0])
+
+
+def test_facts_are_columns_of_the_field_table():
+    assert facts(GEOMETRY)["channels"] == "DNA|GFP"
+    assert set(facts(GEOMETRY)) <= set(no_fields().columns)
+    assert no_fields().empty
+    assert set(FIELD) < set(no_fields().columns)
+
+
+# --- fields
+
+
+def read_number(path, page):
+    """A plane whose value tells channel and z."""
+    _, channel, _, z = path.removesuffix(".tif").split("_")
+    return np.full((4, 5), 10 * int(channel[1:]) + int(z), np.uint16)
+
+
+def of_well(well="A01", **options):
+    index, _ = index_of(planes(**options))
+    return index[index["Metadata_Well"] == well]
+
+
+@pytest.mark.parametrize(("projection", "z"), [("max", 3), ("mean", 2), ("middle", 2)])
+def test_a_field_has_the_plates_channels_in_order(projection, z):
+    pixels = build_field(of_well(zs=(3, 0, 2, 1)), GEOMETRY, read_number, projection=projection)
+    assert pixels.shape == (2, 4, 5)
+    assert pixels.dtype == np.uint16
+    assert pixels[:, 0, 0].tolist() == [10 + z, 20 + z]
+
+
+def test_a_field_without_a_channel_is_refused():
+    own = of_well()
+    with pytest.raises(ImageError, match="channel GFP has no image"):
+        build_field(own[own["Metadata_Channel"] == "DNA"], GEOMETRY, read_number, projection="max")
+
+
+def test_a_field_with_an_unreadable_plane_is_refused_with_its_reason():
+    own = of_well(zs=(0, 1))
+    own.loc[own.index[-1], ["status", "reason"]] = ["unreadable", "x.tif ends after 3 bytes"]
+    with pytest.raises(ImageError, match="x.tif ends after 3 bytes"):
+        build_field(own, GEOMETRY, read_number, projection="max")
+
+
+@pytest.mark.parametrize("plane", [np.zeros((5, 4), np.uint16), np.zeros((4, 5), np.uint8)])
+def test_a_plane_unlike_the_plate_is_refused(plane):
+    text = r"A01_w1_0_0.tif has shape \(\d, \d\) and dtype uint\d+; the plate has \(4, 5\) and uint16"
+    with pytest.raises(ImageError, match=text):
+        build_field(of_well(), GEOMETRY, lambda path, page: plane, projection="max")
+
+
+def test_an_error_while_reading_reaches_the_caller():
+    def fail(path, page):
+        msg = f"{path} is cut off"
+        raise ImageError(msg)
+
+    with pytest.raises(ImageError, match="A01_w1_0_0.tif is cut off"):
+        build_field(of_well(), GEOMETRY, fail, projection="max")
+
+
+def naive_projection(stack, projection):
+    out = np.zeros(stack.shape[1:], stack.dtype)
+    for y in range(stack.shape[1]):
+        for x in range(stack.shape[2]):
+            values = [value.item() for value in stack[:, y, x]]
+            mean = sum(values) / len(values)
+            found = {"max": max(values), "mean": mean, "middle": values[len(values) // 2]}[projection]
+            out[y, x] = round(found) if stack.dtype.kind in "iu" else found
+    return out
+
+
+@pytest.mark.parametrize("projection", ["max", "mean", "middle"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_projection_against_a_loop(projection, dtype, depth):
+    stack = (np.random.default_rng(depth).random((depth, 3, 4)) * 255).astype(dtype)
+    found = project(stack, projection)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, naive_projection(stack, projection), rtol=1e-6)
+
+
+# --- pyramid
+
+
+@given(st.integers(1, 20000), st.integers(1, 20000))
+def test_levels_are_halved_until_they_are_small(height, width):
+    sizes = level_sizes(height, width)
+    assert sizes[0] == (height, width)
+    for (y, x), (half_y, half_x) in zip(sizes, sizes[1:], strict=False):
+        assert max(y, x) > COARSEST
+        assert (half_y, half_x) == ((y + 1) // 2, (x + 1) // 2)
+    assert max(sizes[-1]) <= COARSEST
+
+
+def naive_halve(image):
+    channels, height, width = image.shape
+    out = np.zeros((channels, (height + 1) // 2, (width + 1) // 2), image.dtype)
+    for place in np.ndindex(out.shape):
+        c, y, x = place
+        rows, columns = (2 * y, min(2 * y + 1, height - 1)), (2 * x, min(2 * x + 1, width - 1))
+        values = [image[c, row, column].item() for row in rows for column in columns]
+        out[place] = (sum(values) + 2) // 4 if image.dtype.kind in "iu" else sum(values) / 4
+    return out
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([np.uint8, np.uint16, np.int16, np.uint32, np.int32]).flatmap(
+        lambda dtype: hnp.arrays(dtype, st.tuples(st.integers(1, 2), st.integers(1, 14), st.integers(1, 14)))
+    )
+)
+def test_any_pyramid_has_its_sizes_and_means(image):
+    import plateline.ingest
+
+    before = plateline.ingest.COARSEST
+    plateline.ingest.COARSEST = 4
+    try:
+        sizes, levels = level_sizes(*image.shape[1:]), pyramid(image)
+    finally:
+        plateline.ingest.COARSEST = before
+    assert [level.shape[1:] for level in levels] == sizes
+    assert {level.dtype for level in levels} == {image.dtype}
+    assert levels[0] is image
+    for fine, coarse in zip(levels, levels[1:], strict=False):
+        assert np.array_equal(coarse, naive_halve(fine))
+
+
+def test_a_pyramid_of_floats():
+    image = np.random.default_rng(0).random((2, 601, 7)).astype(np.float32)
+    levels = pyramid(image)
+    assert [level.shape for level in levels] == [(2, 601, 7), (2, 301, 4)]
+    np.testing.assert_allclose(levels[1], naive_halve(image), rtol=1e-6)
+    assert levels[1].dtype == np.float32
+
+
+def test_a_flat_image_stays_flat_and_the_largest_value_does_not_overflow():
+    for dtype in (np.uint8, np.uint16, np.uint32):
+        flat = np.full((1, 1025, 3), np.iinfo(dtype).max, dtype)
+        assert all((level == flat[0, 0, 0]).all() for level in pyramid(flat))
