@@ -59,7 +59,7 @@ def test_a_usual_negative_each_compound_halfway_and_a_usual_positive(wells):
 
 
 def test_without_positive_controls_compounds_show_their_usual_well(wells):
-    own = wells[wells["Metadata_ControlType"] != "positive"]
+    own = wells[(wells["Metadata_ControlType"] != "positive") & ~wells["Metadata_Well"].isin(["C04", "D04"])]
     picked = [name for name, _ in pick_wells(own, ["ratio"])]
     assert picked == ["A02", "D02", "C02"]
     assert [name for name, _ in pick_wells(own[own["Metadata_ControlType"] == "sample"], ["ratio"])] == ["D02", "C02"]
@@ -84,10 +84,12 @@ def test_each_positive_compound_is_pictured_and_three_other_compounds_at_most(we
 
 
 def test_a_plate_without_wells_that_count_or_readouts_has_no_pictures(wells):
-    assert pick_wells(wells.assign(Metadata_Status="failed"), ["ratio"]) == []
-    assert pick_wells(wells.iloc[:0], ["ratio"]) == []
-    assert pick_wells(wells, []) == []
-    assert pick_wells(wells.assign(Metadata_Readout_ratio=np.nan), ["ratio"]) == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pick_wells(wells.assign(Metadata_Status="failed"), ["ratio"]) == []
+        assert pick_wells(wells.iloc[:0], ["ratio"]) == []
+        assert pick_wells(wells, []) == []
+        assert pick_wells(wells.assign(Metadata_Readout_ratio=np.nan), ["ratio"]) == []
 
 
 def test_the_line_of_each_plate(wells):

@@ -23,10 +23,10 @@ def pick_wells(wells: pd.DataFrame, readouts: list[str]) -> list[tuple[str, str]
     list of tuple of str
         Well and title; empty for a plate without wells that count.
     """
-    ok = wells[wells["Metadata_Status"] == "ok"]
-    if ok.empty or not readouts:
+    if not readouts:
         return []
-    value = ok[READOUT + readouts[0]].astype(float)
+    value = wells[READOUT + readouts[0]].astype(float)
+    ok = wells[(wells["Metadata_Status"] == "ok") & value.notna()]
     kinds = {kind: ok[ok["Metadata_ControlType"] == kind] for kind in ("negative", "sample", "positive")}
     usual = {kind: value[rows.index].median() for kind, rows in kinds.items()}
     halfway = (usual["negative"] + usual["positive"]) / 2
@@ -34,7 +34,7 @@ def pick_wells(wells: pd.DataFrame, readouts: list[str]) -> list[tuple[str, str]
     picks = [(kinds["negative"], usual["negative"])]
     picks += [(rows, halfway if pd.notna(halfway) else value[rows.index].median()) for _, rows in samples]
     picks += [(rows, value[rows.index].median()) for _, rows in kinds["positive"].groupby("Metadata_Compound")]
-    nearest = [(value[rows.index] - goal).abs().dropna() for rows, goal in picks]
+    nearest = [(value[rows.index] - goal).abs() for rows, goal in picks]
     chosen = [ok.loc[distance.idxmin()] for distance in nearest if len(distance)]
     return [(well["Metadata_Well"], _title(well)) for well in chosen]
 
