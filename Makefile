@@ -25,7 +25,7 @@ help:
 
 demo: .venv/installed
 	@echo "Running the demo plate on $(CORES) cores; a line per finished job."
-	@$(BIN)/snakemake --cores $(CORES) --quiet rules host reason
+	@$(BIN)/snakemake --cores $(CORES) --quiet progress rules host reason
 	@echo "The page: file://$(CURDIR)/results/report/index.html"
 
 test: .venv/installed-test

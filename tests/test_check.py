@@ -160,7 +160,7 @@ def test_a_line_that_cannot_be_meant(line, column, text, message):
 
 def test_a_line_without_its_files_names_what_is_missing(line):
     del line["source"], line["platemap"]
-    with pytest.raises(ConfigError, match="plate P1: missing key 'source', 'platemap'$"):
+    with pytest.raises(ConfigError, match=r"plate P1: missing key 'source', 'platemap'$"):
         check_lines(line)
 
 

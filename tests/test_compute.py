@@ -89,6 +89,12 @@ def test_results_come_one_by_one():
     assert seen == ["A01"]
 
 
+def test_only_warnings_of_dask_reach_the_log(on_two):
+    loggers = [name for name in logging.root.manager.loggerDict if name.startswith("distributed.")]
+    assert loggers
+    assert not any(logging.getLogger(name).isEnabledFor(logging.INFO) for name in loggers)
+
+
 @pytest.mark.parametrize("had_file", [True, False])
 def test_the_script_is_hidden_and_comes_back_after_an_error(had_file, monkeypatch):
     main = sys.modules["__main__"]

@@ -1,4 +1,4 @@
-"""The params of every rule: exactly what it depends on, sorted; digests that see code and not comments; the run's guard."""
+"""The params of every rule: exactly what it depends on; digests that see code and not comments; the guard of a run."""
 
 import json
 import shutil
@@ -171,6 +171,19 @@ def test_swapped_values_are_noticed():
     before = config.section(OWN, "segment", "part", LINE)
     after = config.section({**OWN, "segment": OWN["segment"] | {"otsu": swapped}}, "segment", "part", LINE)
     assert json.dumps(before) != json.dumps(after)
+
+
+def test_new_weights_of_a_model_count_as_a_change(tmp_path):
+    weights = tmp_path / "unet.safetensors"
+    own = OWN["segment"] | {"method": "lab.module:x", "custom": {"model": str(weights)}}
+    found = []
+    for content in (None, b"one", b"two"):
+        if content:
+            weights.write_bytes(content)
+        found.append(config.section({**OWN, "segment": own}, "segment", "part", LINE)["model_digest"])
+    assert found[0] == "missing"
+    assert len(set(found)) == 3
+    assert "model_digest" not in config.section(OWN, "segment", "part", LINE)
 
 
 def test_the_method_of_a_stage():

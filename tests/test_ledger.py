@@ -18,7 +18,9 @@ def job(rule="segment_part", **wildcards):
 
 
 PART = job(plate="P1", part="2")
-BAD = pd.DataFrame({"Metadata_Plate": "P1", "Metadata_Well": ["A01", "B02"], "Metadata_Site": [1, 2], "Metadata_Timepoint": 0})
+BAD = pd.DataFrame(
+    {"Metadata_Plate": "P1", "Metadata_Well": ["A01", "B02"], "Metadata_Site": [1, 2], "Metadata_Timepoint": 0}
+)
 
 
 def test_one_job():
@@ -78,13 +80,17 @@ def naive_unbalanced(table):
 entry = st.one_of(
     st.builds(counted, st.sampled_from(["fields", "cells"]), st.integers(0, 6), st.integers(0, 6)),
     st.builds(
-        lambda kind, unit, n: noted(kind, unit, pd.DataFrame({"Metadata_Plate": ["P1"], "reason": ["x"], "count": [n]})),
+        lambda kind, unit, n: noted(
+            kind, unit, pd.DataFrame({"Metadata_Plate": ["P1"], "reason": ["x"], "count": [n]})
+        ),
         st.sampled_from(["exclusion", "warning"]),
         st.sampled_from(["fields", "cells"]),
         st.integers(0, 6),
     ),
 )
-jobs = st.sampled_from([job(plate="P1", part="1"), job(plate="P1", part="2"), job("qc_plate", plate="P2"), job("hits_screen")])
+jobs = st.sampled_from(
+    [job(plate="P1", part="1"), job(plate="P1", part="2"), job("qc_plate", plate="P2"), job("hits_screen")]
+)
 
 
 @settings(max_examples=60, deadline=None)

@@ -32,7 +32,7 @@ def lines(job):
 def test_the_last_line_says_counts_and_seconds(job, capsys):
     with log.job(job) as counts:
         logging.getLogger("plateline.compute").info("well A01 done")
-        logging.getLogger("distributed.core").info("chatter")
+        logging.getLogger("matplotlib.font_manager").info("chatter")
         logging.getLogger("plateline.compute").warning("slow")
         counts.update({"fields": 1200, "cells": 3})
     written = lines(job)
@@ -66,9 +66,9 @@ def test_a_config_edited_during_the_run_stops_the_job_before_it_opens_anything(j
     config.begin_run(["config.yaml"], {})
     (tmp_path / "config.yaml").write_text("a: 2")
     opened = []
-    with pytest.raises(EditedDuringRun, match=r"edited while the run was on: config.yaml; start snakemake again"):
-        with log.job(job):
-            opened.append(1)
+    text = r"edited while the run was on: config.yaml; start snakemake again"
+    with pytest.raises(EditedDuringRun, match=text), log.job(job):
+        opened.append(1)
     assert not opened
     assert "EditedDuringRun" in lines(job)[-1]
     assert sys.exc_info() == (None, None, None)

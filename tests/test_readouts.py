@@ -14,9 +14,45 @@ AREA = "Nuclei_AreaShape_Area"
 # Pieces of the grammar in any order come nearer to its edges than plain text does.
 PIECES = st.lists(
     st.sampled_from(
-        ["log2", "sqrt", "(", ")", "+", "-", "*", "/", "**", "//", " ", "1", "1.5", ".", "1.2.3", "1e400", "1j", "True"]
-        + [AREA, "ratio", "Cells_x", "and", " and ", "<", "<=", ">", "negative:q", "negative:q99", "all:q101", ":q"]
-        + ["median", "percent", "count", "passed", "\0", "\n", "'", '"', ",", "=", "lambda:", "[", "]", "x" * 40]
+        [
+            *(
+                "log2",
+                "sqrt",
+                "(",
+                ")",
+                "+",
+                "-",
+                "*",
+                "/",
+                "**",
+                "//",
+                "1",
+                "1.5",
+                ".",
+                "1.2.3",
+                "1e400",
+                "1j",
+                "True",
+            ),
+            *(AREA, "ratio", "Cells_x", "and", " and ", "<", "<=", ">", "negative:q", "negative:q99", "all:q101", ":q"),
+            *(
+                "median",
+                "percent",
+                "count",
+                "passed",
+                " ",
+                "\0",
+                "\n",
+                "'",
+                '"',
+                ",",
+                "=",
+                "lambda:",
+                "[",
+                "]",
+                "x" * 40,
+            ),
+        ]
     ),
     max_size=8,
 ).map("".join)
@@ -76,8 +112,22 @@ def test_a_gate_is_a_list_of_comparisons():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "ratio", "ratio >", "ratio = 1", "ratio > 1 or ratio < 0", "1 < ratio", "ratio > other", "ratio > 1.2.3"]
-    + ["ratio > .", "ratio > negative:q101", "ratio > sample:q99", "ratio > negative:q", "ratio > 1 and", "-1 < 2"],
+    [
+        "",
+        "ratio",
+        "ratio >",
+        "ratio = 1",
+        "ratio > 1 or ratio < 0",
+        "1 < ratio",
+        "ratio > other",
+        "ratio > 1.2.3",
+        "ratio > .",
+        "ratio > negative:q101",
+        "ratio > sample:q99",
+        "ratio > negative:q",
+        "ratio > 1 and",
+        "-1 < 2",
+    ],
 )
 def test_what_is_no_comparison_is_refused(text):
     with pytest.raises(ConfigError, match=r"profile\.gates\.g: .* is no comparison; expected like 'area > 40'"):

@@ -183,7 +183,7 @@ def test_two_parts_then_three_then_two_have_the_same_wells(wells):
         return [store.share_wells(wells, (part, parts)) for part in range(1, parts + 1)]
 
     before, between = cut(2), cut(3)
-    assert sum(between, []) == sum(before, [])
+    assert [*between[0], *between[1], *between[2]] == [*before[0], *before[1]]
     assert cut(2) == before
 
 
@@ -370,7 +370,7 @@ def test_flatfield_comes_back_as_stacks(flatfield):
     assert np.array_equal(illum[1], np.load(flatfield.parent / "P1_IllumGFP.npy"))
     assert np.array_equal(dark[0], np.load(flatfield.parent / "P1_DarkDNA.npy"))
     assert found["channels"] == ["DNA", "GFP"]
-    assert found["key"] == digest_of(flatfield)
+    assert found["key"] == "".join(store.read_table(flatfield)["checksum"])
 
 
 def test_flatfield_of_a_plate_without_channels_is_empty(tmp_path):

@@ -77,12 +77,15 @@ def _own_names(found: pd.Series, channels: dict[str, str], plate: str) -> pd.Ser
     if channels:
         names = found.map(channels)
         if len(found) and names.isna().all():
-            msg = f"plate {plate}: none of its channels {texts} has a name in ingest.plate.channels: {', '.join(channels)}"
+            named = ", ".join(channels)
+            msg = (
+                f"plate {plate}: none of its channels {texts} has a name in ingest.plate.channels, which names {named}"
+            )
             raise SourceError(msg)
         return names
     names = found.str.replace(r"[^A-Za-z0-9]", "", regex=True)
     if (names == "").any() or names.nunique() < found.nunique():
-        msg = f"plate {plate}: channels {texts} differ in more than letters and digits A-Z; name them in ingest.plate.channels"
+        msg = f"plate {plate}: channels {texts} need more than letters and digits; name them in ingest.plate.channels"
         raise SourceError(msg)
     return names
 

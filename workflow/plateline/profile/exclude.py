@@ -33,12 +33,13 @@ def judge_fields(
     flagged = _flag_reasons(flags, exclude_flags)
     reasons = reasons.merge(flagged, on=FIELD, how="left")
     reasons["reason"] = reasons["reason"].where(reasons["reason"] != "", reasons.pop("flagged").fillna(""))
-    bad = int((reasons["reason"] != "").sum())
-    if len(reasons) and bad <= max_bad_fields * len(reasons):
+    if reasons.empty:
+        return reasons, "the plate has no fields"
+    bad = reasons.loc[reasons["reason"] != "", "reason"]
+    if len(bad) <= max_bad_fields * len(reasons):
         return reasons, ""
-    common = reasons["reason"].value_counts().index[0] if bad else "the plate has no fields"
-    share = f"{bad} of {len(reasons)} fields are bad, more than profile.max_bad_fields = {max_bad_fields:g}"
-    return reasons, f"{share}; most often: {common}"
+    share = f"{len(bad)} of {len(reasons)} fields are bad, more than profile.max_bad_fields = {max_bad_fields:g}"
+    return reasons, f"{share}; most often: {bad.value_counts().index[0]}"
 
 
 def _flag_reasons(flags: pd.DataFrame, exclude_flags: list[str]) -> pd.DataFrame:

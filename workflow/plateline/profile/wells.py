@@ -1,11 +1,13 @@
 """Cells that count become one row per well: counts, readouts, aggregated features."""
 
 from collections.abc import Callable
+from difflib import get_close_matches
 
 import numpy as np
 import pandas as pd
 
 from plateline import readouts
+from plateline.errors import ConfigError
 from plateline.identity import features_of
 
 OPERATORS = {"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide}
@@ -123,7 +125,7 @@ def compute_quantity(tree: tuple, cells: pd.DataFrame) -> pd.Series:
 
     Raises
     ------
-    KeyError
+    ConfigError
         If the cells lack a feature that the tree names.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -136,9 +138,17 @@ def _evaluate(tree: tuple, cells: pd.DataFrame):
     if kind == "number":
         return rest[0]
     if kind == "name":
-        return cells[rest[0]].to_numpy(float)
+        return _column(cells, rest[0]).to_numpy(float)
     arguments = [_evaluate(part, cells) for part in rest]
     return (OPERATORS | FUNCTIONS)[kind](*arguments)
+
+
+def _column(values: pd.DataFrame, name: str) -> pd.Series:
+    if name not in values:
+        near = ", ".join(get_close_matches(name, values.columns, n=3)) or "none is like it"
+        msg = f"profile: the cells have no feature {name!r}, which a quantity, gate or readout names; nearest: {near}"
+        raise ConfigError(msg)
+    return values[name]
 
 
 def apply_gate(comparisons: list[tuple], values: pd.DataFrame, control: pd.Series) -> tuple[pd.Series, list[str]]:
@@ -155,7 +165,7 @@ def apply_gate(comparisons: list[tuple], values: pd.DataFrame, control: pd.Serie
     """
     passed, missing = pd.Series(1.0, index=values.index), []
     for name, operator, (kind, amount) in comparisons:
-        own = values[name].astype(float)
+        own = _column(values, name).astype(float)
         reference = own if kind == "all" else own[control == kind]
         if kind != "number" and not reference.notna().any():
             missing.append(kind)
@@ -177,7 +187,7 @@ def _call(
         found = found.where(wells["Metadata_Object_Count"] > 0, 0.0)
         fields = wells["Metadata_Site_Count"].where(wells["Metadata_Site_Count"] > 0)
         return found / fields if function == "per_field" else found.where(fields.notna())
-    own = (passed if function in readouts.OF_GATE else values)[name].groupby(well)
+    own = (passed[name] if function in readouts.OF_GATE else _column(values, name)).groupby(well)
     summaries = {
         "median": own.median,
         "mean": own.mean,
