@@ -8,6 +8,7 @@ import numpy as np
 import ome_zarr_models.v05
 import pandas as pd
 import pytest
+import tifffile
 import yaml
 import zarr
 from campaign import ROOT, make_campaign, run, snakemake, write_sheet
@@ -56,16 +57,19 @@ def wells(demo):
 
 @pytest.fixture(scope="module")
 def objects(demo):
+    """One object of a compartment a row."""
     return read(demo, f"results/segment/{PLATE}/part-1.parquet")
 
 
 @pytest.fixture(scope="module")
 def cells(demo):
+    """One cell a row, with its features."""
     return read(demo, MEASURED)
 
 
 @pytest.fixture(scope="module")
 def ledger(demo):
+    """All counts and exclusions of the run."""
     return read(demo, "results/ledger.parquet")
 
 
@@ -81,6 +85,7 @@ def array(folder, well, name):
 
 
 def features_of(table):
+    """The columns of a table that are features."""
     return [column for column in table if not column.startswith("Metadata_")]
 
 
@@ -110,8 +115,6 @@ def test_the_plate_opens_in_ome_zarr(demo):
 
 
 def test_the_pixels_are_those_of_the_files(demo):
-    import tifffile
-
     for image in sorted((demo / "images").iterdir()):
         channel, _, row, column = image.stem.split("-")
         pixels = array(demo, f"{row}{column}", "0")[int(channel[-1]) - 1]
@@ -128,10 +131,8 @@ def test_pycytominer_tells_features_from_metadata(demo, table):
 
 
 def test_anndata_reads_the_corrected_profiles(demo):
-    found, profiles = (
-        anndata.read_h5ad(demo / "results/correct/profiles.h5ad"),
-        read(demo, "results/correct/profiles.parquet"),
-    )
+    found = anndata.read_h5ad(demo / "results/correct/profiles.h5ad")
+    profiles = read(demo, "results/correct/profiles.parquet")
     assert list(found.var_names) == features_of(profiles)
     assert list(found.obs_names) == [f"{PLATE}_{well}" for well in profiles["Metadata_Well"]]
     assert np.isfinite(found.X).all()

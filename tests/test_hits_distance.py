@@ -336,7 +336,9 @@ def test_real_profiles_taxol_is_far_and_dmso_is_near(data):
     )
     wells = wells.rename(columns={"Metadata_Well_DAPI": "Metadata_Well"})
     keys = ["Metadata_Plate", "Metadata_Well", "Metadata_Compound", "Metadata_Concentration"]
-    profiles = profiles.merge(wells[keys].drop_duplicates(), on=keys[:2])
+    profiles = profiles.merge(
+        wells[keys].drop_duplicates(), on=keys[:2]
+    ).copy()  # one block: an added column must not warn
     profiles["Metadata_Treatment"] = (
         profiles["Metadata_Compound"] + "@" + profiles["Metadata_Concentration"].map("{:g} uM".format)
     )

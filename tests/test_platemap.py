@@ -202,3 +202,11 @@ def test_every_well_of_map_and_images_is_counted(mapped, imaged):
     assert set(left_out["Metadata_Well"]) == mapped - imaged
     assert set(wells.loc[wells["Metadata_ControlType"] == "exclude", "Metadata_Well"]) == imaged - mapped
     assert set(wells["Metadata_Plate"]) <= {"P1"}
+
+
+@pytest.mark.parametrize("written", ["uM", "um", "UM", "µM", "μm"])
+def test_a_molar_unit_counts_in_any_case(written):
+    raw = pd.DataFrame({"Well": ["A1"], "Compound": ["x"], "Concentration": ["2"], "ConcentrationUnit": [written]})
+    wells = tidy(raw, plate="P1", shape=96, columns={}, controls={})
+    assert wells["Metadata_ConcentrationUnit"].tolist() == ["uM"]
+    assert np.isclose(wells["Metadata_log10_molar"].iloc[0], np.log10(2e-6))

@@ -6,12 +6,13 @@ Only the main process of a run imports this. Every message says which key, what 
 import re
 from collections import Counter
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 import jsonschema
 
 from plateline import config as settings
-from plateline import methods, readouts
+from plateline import measure, methods, readouts
 from plateline.errors import ConfigError
 
 
@@ -35,18 +36,54 @@ def check_config(config: dict, schema: dict, where: str = "config") -> None:
     _fit_schema(config, schema, where)
     filled = settings.fill_defaults(config, schema)
     for stage in methods.TABLES:
-        if method := settings.method_of(filled, stage):
-            methods.target(stage, method)
-    profile = filled["profile"]
-    _, _, declared = readouts.parse(profile["quantities"], profile["gates"], profile["readouts"])
-    main = filled["report"]["main_readout"]
-    if main and main not in declared:
-        msg = f"{where}: report.main_readout: got {main!r}; expected one of {', '.join(declared)}"
+        _check_method(filled, stage, where)
+    _check_channels(filled, where)
+    _check_readouts(filled, where)
+
+
+def _check_method(config: dict, stage: str, where: str) -> None:
+    """A method must be one that can be meant, and its model a file."""
+    method = settings.method_of(config, stage)
+    if method is None:
+        return
+    methods.target(stage, method)
+    model = config[stage].get(method if method in methods.TABLES[stage] else "custom", {}).get("model")
+    if model and not Path(model).is_file():
+        msg = f"{where}: {stage}: model: no file {model!r}; expected the weights of method {method}"
         raise ConfigError(msg)
-    names = Counter(filled["ingest"]["plate"]["channels"].values())
-    if twice := [name for name, count in names.items() if count > 1]:
+
+
+def _check_channels(config: dict, where: str) -> None:
+    """Every channel that a stage names must be one that `ingest` gives a name to, where it names them."""
+    channels = list(config["ingest"]["plate"]["channels"].values())
+    if twice := [name for name, count in Counter(channels).items() if count > 1]:
         msg = f"{where}: ingest.plate.channels: {twice} is the name of more than one channel; expected different names"
         raise ConfigError(msg)
+    wanted = {
+        "segment.nuclei_channel": [config["segment"]["nuclei_channel"]],
+        "segment.cell_channels": config["segment"]["cell_channels"],
+        "measure.full_scale": config["measure"]["full_scale"],
+    }
+    for key, names in wanted.items():
+        if channels and (unknown := [name for name in names if name not in channels]):
+            msg = f"{where}: {key}: got {unknown[0]!r}; expected a name in ingest.plate.channels: {', '.join(channels)}"
+            raise ConfigError(msg)
+
+
+def _check_readouts(config: dict, where: str) -> None:
+    """Gates and readouts must be in the grammar, on features that are measured, where the channels are named."""
+    profile, channels = config["profile"], list(config["ingest"]["plate"]["channels"].values())
+    trees = readouts.parse(profile["quantities"], profile["gates"], profile["readouts"])
+    main = config["report"]["main_readout"]
+    if main and main not in trees[2]:
+        msg = f"{where}: report.main_readout: got {main!r}; expected one of {', '.join(trees[2])}"
+        raise ConfigError(msg)
+    measured = measure.feature_names(channels, config["measure"]["families"])
+    for name in readouts.features_in(trees) if channels else ():
+        if name not in measured:
+            near = ", ".join(get_close_matches(name, measured, n=3)) or "none is like it"
+            msg = f"{where}: profile names feature {name!r}, which measure does not make; nearest: {near}"
+            raise ConfigError(msg)
 
 
 def check_sheet(sheet: list[dict[str, str]], schema: dict, config: dict, config_schema: dict) -> None:

@@ -166,7 +166,7 @@ def code_digest(stage: str, method: str | None = None) -> str:
 
 def _format() -> str:
     text = (PACKAGE / "store" / "__init__.py").read_text(encoding="utf-8")
-    return re.search(r"^FORMAT = (\d+)$", text, re.MULTILINE)[1]
+    return re.findall(r"^FORMAT = (\d+)$", text, re.MULTILINE)[0]
 
 
 def _closure(roots: Iterable[str]) -> dict[str, str]:
@@ -208,7 +208,7 @@ def _imports(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("plateline."))
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "plateline":
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "plateline":
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
@@ -229,7 +229,8 @@ def digest_file(path: str | Path) -> str:
 
 def begin_run(files: Iterable[str | Path], config: dict) -> None:
     """Write what this run rests on to `results/run.json`: digests of its files and config, versions of its tools."""
-    files = [*files, *sorted(PACKAGE.rglob("*.py"))]
+    files = [*files, *_method_files(config)]
+    files += sorted(path for kind in ("*.py", "*.smk") for path in PACKAGE.parent.rglob(kind))
     tools = ("plateline", "snakemake", "numpy", "scipy", "scikit-image", "scikit-learn", "pandas", "pyarrow", "zarr")
     run = {
         "files": {str(file): digest_file(file) for file in files},
@@ -238,6 +239,13 @@ def begin_run(files: Iterable[str | Path], config: dict) -> None:
     }
     RUN.parent.mkdir(exist_ok=True)
     RUN.write_text(json.dumps(run, indent=1))
+
+
+def _method_files(config: dict) -> list[Path]:
+    """Files of the methods that are not the package's own."""
+    chosen = [methods.target(stage, name) for stage in methods.TABLES if (name := method_of(config, stage))]
+    files = [_module_file(path.partition(":")[0]) for path in chosen if not path.startswith("plateline.")]
+    return [file for file in files if file]
 
 
 def read_run() -> dict:
@@ -279,7 +287,7 @@ def orphans(parts: dict[str, int], root: str | Path = "results") -> list[Path]:
     """
     stages = [stage for stage, grains in STAGES.items() if {"plate", "part"} & set(grains)]
     found = [path for stage in stages for path in Path(root, stage).glob("**/*.parquet")]
-    found += Path(root, "images").glob("*.zarr")
+    found += [*Path(root, "images").glob("*.zarr"), *Path(root, "report").glob("*/index.html")]
     return sorted(path for path in found if _is_orphan(path.relative_to(root), parts))
 
 

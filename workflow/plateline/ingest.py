@@ -265,5 +265,5 @@ def _halve(image: npt.NDArray) -> npt.NDArray:
     corners = even[:, 0::2, 0::2], even[:, 1::2, 0::2], even[:, 0::2, 1::2], even[:, 1::2, 1::2]
     if image.dtype.kind in "iu":
         wide = np.int32 if image.dtype.itemsize < 4 else np.int64
-        return ((sum(corner.astype(wide) for corner in corners) + 2) // 4).astype(image.dtype)
-    return sum(corners) / image.dtype.type(4)
+        return ((np.sum(corners, axis=0, dtype=wide) + 2) // 4).astype(image.dtype)
+    return np.sum(corners, axis=0) / image.dtype.type(4)

@@ -38,6 +38,7 @@ COLUMNS = [
 # Columns that Plateline fills in itself: a map may not bring its own meaning of them.
 _OURS = ["Site", "Timepoint", "ObjectNumber", "Key", "Object_Count", "Site_Count", "Sites_Expected", "Status", "Reason"]
 _DERIVED = ["log10_molar", "Treatment"]
+_LOOSE = {"um": "uM", "nm": "nM", "pm": "pM", "mm": "mM"}
 _LOG10_MOLAR = {"M": 0, "mM": -3, "uM": -6, "nM": -9, "pM": -12}
 
 
@@ -67,7 +68,7 @@ def tidy(
     pd.DataFrame
         `COLUMNS`, then every further column of the map as ``Metadata_{name}`` (text). `Metadata_Concentration` and
         `Metadata_log10_molar` are float64: NaN without a concentration, the latter also for units that are not molar
-        and for a concentration of 0. Units nM, uM (any spelling of micro, written ``uM``), mM, M and pM are molar.
+        and for a concentration of 0. Units nM, uM (any spelling of micro), mM and pM in either case, and M, are molar.
         `Metadata_Treatment` is ``compound@concentration unit`` (six significant digits), the compound alone without
         concentration, the control type without compound. A well without control type is a ``sample`` if it has a
         compound, else ``untreated``. An empty map gives an empty table of the same columns.
@@ -220,6 +221,8 @@ def _read_control_types(frame: pd.DataFrame, plate: str, controls: dict[str, str
 def _derive(frame: pd.DataFrame) -> pd.DataFrame:
     """Add what follows from the columns read: unit in one spelling, log10 molar, treatment, place on the plate."""
     units = frame["Metadata_ConcentrationUnit"].str.replace("[µμ]", "u", regex=True).astype(object)
+    # People write um and NM; a bare m is left alone, since it may be meant for milli.
+    units = units.map(lambda unit: _LOOSE.get(unit.lower(), unit))
     dose = frame["Metadata_Concentration"]
     # A concentration of 0 has no logarithm; NaN keeps the well out of curves without a warning.
     exponent = units.map(_LOG10_MOLAR).astype(float)

@@ -112,6 +112,19 @@ def _known(name: str, where: str, known: set[str]) -> str:
     return name
 
 
+def features_in(trees: tuple[dict, dict, dict]) -> list[str]:
+    """Names of the features that parsed quantities, gates and readouts use, sorted."""
+    text = set()
+    waiting: list = [trees]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, str):
+            text.add(found)
+        elif isinstance(found, dict | list | tuple):
+            waiting += found.values() if isinstance(found, dict) else found
+    return sorted(name for name in text if _FEATURE.fullmatch(name))
+
+
 def parse(
     quantities: dict[str, str], gates: dict[str, str], readouts: dict[str, str | dict]
 ) -> tuple[dict, dict, dict]:

@@ -1,5 +1,7 @@
 """Aggregate the cells of a plate to wells."""
 
+from functools import partial
+
 import pandas as pd
 
 from plateline import ledger, log, methods, profile, store
@@ -21,7 +23,7 @@ with log.job(snakemake) as counts:
         cells[reasons == ""],
         fields,
         store.read_table(snakemake.input.platemap),
-        aggregate=methods.load("profile", section["method"]),
+        aggregate=partial(methods.load("profile", section["method"]), **section["options"]),
         declared=section,
         min_cells=section["min_cells"],
         failure=failure,

@@ -110,11 +110,11 @@ def _readouts(
     values = pd.concat([values, cells[features_of(list(cells.columns))]], axis=1)
     passed, warnings = {}, []
     for name, comparisons in gates.items():
-        passed[name], missing = apply_gate(comparisons, values, control)
-        warnings += [f"gate {name} is not estimable: no cells in {kind} wells" for kind in missing]
+        passed[name], kinds = apply_gate(comparisons, values, control)
+        warnings += [f"gate {name} is not estimable: no cells in {kind} wells" for kind in kinds]
     columns = pd.DataFrame(index=wells.index)
     for name, (calls, unit) in declared.items():
-        raw = _ratio([_call(*call, values, passed, cells["Metadata_Well"], wells) for call in calls])
+        raw = _ratio([_call(call, values, passed, cells["Metadata_Well"], wells) for call in calls])
         columns[f"Metadata_Readout_{name}"], missing = in_unit(raw, unit, wells)
         warnings += [f"readout {name} in {unit} is not estimable: {missing}"] if missing else []
     return columns, warnings
@@ -175,10 +175,9 @@ def apply_gate(comparisons: list[tuple], values: pd.DataFrame, control: pd.Serie
     return passed, missing
 
 
-def _call(
-    function: str, name: str, values: pd.DataFrame, passed: dict, well: pd.Series, wells: pd.DataFrame
-) -> pd.Series:
+def _call(call: tuple[str, str], values: pd.DataFrame, passed: dict, well: pd.Series, wells: pd.DataFrame) -> pd.Series:
     """One call of a readout per well, float64; NaN for a well without cells, but a count there is 0."""
+    function, name = call
     if function in readouts.OF_COUNT:
         counted = passed[name] if name else pd.Series(1.0, index=well.index)
         # A gate that nobody can evaluate counts nothing rather than zero.

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -21,7 +22,7 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{job}.tmp")
 
 
-def write_whole(path: str | Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     """Write beside the file, flush to disk, then rename: a reader sees the old file or the new one, never half."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +68,7 @@ def save_pages(pages: dict[str, bytes], folder: str | Path) -> None:
         if old.is_file() and old.suffix in {".png", ".svg", ".html"} and old.name not in pages:
             old.unlink()
     for name in sorted(pages, key=lambda name: name == "index.html"):
-        write_whole(folder / name, lambda file, name=name: file.write_bytes(pages[name]))
+        write_whole(folder / name, partial(Path.write_bytes, data=pages[name]))
 
 
 def read_texts(paths: Iterable[str | Path]) -> dict[str, str]:

@@ -232,10 +232,8 @@ def write_labels(
         _vouch(folder / "0", time, vouch)
 
 
-def read_field(
-    path: Path, well: str, site: int, time: int, key: str, *, channels: list[int] | slice = slice(None)
-) -> npt.NDArray:
-    """Raw pixels (C, Y, X) of a field, in the dtype of the camera; all channels, or those at some places.
+def read_field(path: Path, well: str, site: int, time: int, key: str, *, channels: slice = slice(None)) -> npt.NDArray:
+    """Raw pixels (C, Y, X) of a field, in the dtype of the camera; all channels, or a run of them.
 
     Raises
     ------
@@ -244,7 +242,7 @@ def read_field(
     """
     array = _field_path(path, well, site) / "0"
     _check(array, time, key, "ingest_part")
-    return zarr.open_array(str(array), mode="r").oindex[time, channels, 0]
+    return np.asarray(zarr.open_array(str(array), mode="r")[time, channels, 0])
 
 
 def read_labels(path: Path, well: str, site: int, time: int, key: str) -> dict[str, npt.NDArray[np.int32]]:
@@ -253,7 +251,7 @@ def read_labels(path: Path, well: str, site: int, time: int, key: str) -> dict[s
     for name in COMPARTMENTS:
         array = _field_path(path, well, site) / "labels" / name / "0"
         _check(array, time, key, "segment_part")
-        labels[name] = zarr.open_array(str(array), mode="r")[time, 0]
+        labels[name] = np.asarray(zarr.open_array(str(array), mode="r")[time, 0])
     return labels
 
 
@@ -281,5 +279,5 @@ def _check(array: Path, time: int, key: str, rule: str) -> None:
 def read_stack(path: Path, fields: pd.DataFrame, channel: int) -> npt.NDArray:
     """Raw pixels (N, Y, X) of one channel of several fields, rows of a field table with `Metadata_Key`."""
     wanted = fields[[*FIELD[1:], "Metadata_Key"]].itertuples(index=False)
-    planes = [read_field(path, *place, channels=[channel])[0] for place in wanted]
+    planes = [read_field(path, *place, channels=slice(channel, channel + 1))[0] for place in wanted]
     return np.stack(planes) if planes else np.zeros((0, *fields[["height", "width"]].max().fillna(0).astype(int)))
