@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from plateline import check
+from plateline import check, readouts
 from plateline.config import fill_defaults, read_sheet
 from plateline.errors import ConfigError
 
@@ -183,3 +183,41 @@ def test_a_raw_source_may_be_gone_once_it_is_ingested(line):
         check_lines(line)
     (folder / "part-2.parquet").write_text("")
     check_lines(line)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("segment/nuclei_channel", "dna", r"config: segment.nuclei_channel: got 'dna'; expected a name in .*FKHR, DNA"),
+        ("segment/cell_channels", ["FKHR", "ER"], r"config: segment.cell_channels: got 'ER'"),
+        ("measure/full_scale", {"GFP": 4095}, r"config: measure.full_scale: got 'GFP'"),
+        (
+            "profile/quantities/log2_ratio",
+            "log2(Nuclei_Intensity_MeanIntensity_FKHR / Cytoplasm_Intensity_MeanIntensty_FKHR)",
+            r"feature 'Cytoplasm_Intensity_MeanIntensty_FKHR', .*nearest: Cytoplasm_Intensity_MeanIntensity_FKHR",
+        ),
+        ("measure/families", ["AreaShape"], r"feature '\w+_Intensity_\w+', which measure does not make"),
+    ],
+)
+def test_a_name_that_nothing_makes_is_refused(path, value, message):
+    with pytest.raises(ConfigError, match=message):
+        check.check_config(changed(path, value), SCHEMA)
+
+
+def test_names_are_only_checked_where_the_config_names_the_channels():
+    check.check_config(changed("ingest/plate/channels", {}) | {"segment": {"nuclei_channel": "any"}}, SCHEMA)
+
+
+def test_a_model_that_is_no_file_is_refused(tmp_path):
+    segment = {"nuclei_channel": "DNA", "method": "lab:net", "custom": {"model": str(tmp_path / "net.safetensors")}}
+    with pytest.raises(ConfigError, match=r"segment: model: no file .*net.safetensors'; expected the weights of"):
+        check.check_config(OWN | {"segment": segment}, SCHEMA)
+    (tmp_path / "net.safetensors").touch()
+    check.check_config(OWN | {"segment": segment}, SCHEMA)
+
+
+def test_features_are_found_in_quantities_gates_and_readouts():
+    trees = readouts.parse(
+        {"ratio": "Nuclei_A / (Cells_B + 1)"}, {"big": "Nuclei_C > 3 and ratio > negative:q9"}, {"x": "mean(Cells_D)"}
+    )
+    assert readouts.features_in(trees) == ["Cells_B", "Cells_D", "Nuclei_A", "Nuclei_C"]
