@@ -13,7 +13,7 @@ from skimage.measure import label, regionprops
 
 from plateline.errors import ConfigError, ImageError, LabelError
 from plateline.identity import is_feature
-from plateline.measure import COMPARTMENTS, FAMILIES, feature_names, measure_field
+from plateline.measure import FAMILIES, PREFIXES, feature_names, measure_field
 from plateline.segment import otsu
 
 FIELDS = Path(__file__).parents[1] / "resources" / "bbbc013" / "images"
@@ -96,7 +96,7 @@ def naive_table(image, labels):
     rows = {}
     for number in np.unique(labels["nuclei"][labels["nuclei"] > 0]):
         row = rows[number] = {}
-        for compartment, prefix in COMPARTMENTS.items():
+        for compartment, prefix in PREFIXES.items():
             mask = labels[compartment] == number
             if not mask.any():
                 continue
@@ -304,7 +304,7 @@ def test_columns_are_the_feature_names(families):
     names = feature_names(CHANNELS, families)
     assert table.columns.tolist() == ["Metadata_ObjectNumber", *names]
     assert len(set(names)) == len(names)
-    assert all(is_feature(name) and name.split("_")[0] in COMPARTMENTS.values() for name in names)
+    assert all(is_feature(name) and name.split("_")[0] in PREFIXES.values() for name in names)
     assert (RATIO + "FKHR" in names) == ("Intensity" in families)
 
 
@@ -379,7 +379,7 @@ def test_an_image_without_one_plane_per_name_is_refused(channels):
         measure_field(*random_field(0), channels, families=ALL)
 
 
-@pytest.mark.parametrize("compartment", list(COMPARTMENTS))
+@pytest.mark.parametrize("compartment", list(PREFIXES))
 def test_labels_of_another_shape_are_refused(compartment):
     image, labels = random_field(0)
     labels[compartment] = labels[compartment][1:]

@@ -10,6 +10,7 @@ from plateline.errors import PlatelineError
 
 PREFIX = "Metadata_"
 READOUT = "Metadata_Readout_"
+COMPARTMENTS = ("nuclei", "cells", "cytoplasm")
 WELL = ["Metadata_Plate", "Metadata_Well"]
 FIELD = [*WELL, "Metadata_Site", "Metadata_Timepoint"]
 CELL = [*FIELD, "Metadata_ObjectNumber"]

@@ -16,7 +16,7 @@ from plateline.errors import ConfigError, ImageError, LabelError
 from plateline.identity import NO_FIELD
 
 # Label image -> prefix of its features.
-COMPARTMENTS = {"nuclei": "Nuclei", "cells": "Cells", "cytoplasm": "Cytoplasm"}
+PREFIXES = {"nuclei": "Nuclei", "cells": "Cells", "cytoplasm": "Cytoplasm"}
 # Family -> names of its features, in order of column; those of Intensity and Location exist once per channel.
 FAMILIES = {
     "AreaShape": (
@@ -112,7 +112,7 @@ def measure_field(
     numbers = np.unique(labels["nuclei"])
     numbers = numbers[numbers > 0]
     columns: dict[str, npt.NDArray] = {"Metadata_ObjectNumber": numbers.astype(np.int64)}
-    for compartment, prefix in COMPARTMENTS.items():
+    for compartment, prefix in PREFIXES.items():
         pixels = _pixels(labels[compartment], numbers)
         if "AreaShape" in families:
             columns |= _named(_area_shape(pixels, labels[compartment]), f"{prefix}_AreaShape_", "")
@@ -128,7 +128,7 @@ def measure_field(
 
 def no_cells(channels: list[str], families: list[str]) -> pd.DataFrame:
     """The features of a part without cells: all columns, no row."""
-    nothing = dict.fromkeys(COMPARTMENTS, np.zeros((1, 1), np.int32))
+    nothing = dict.fromkeys(PREFIXES, np.zeros((1, 1), np.int32))
     image = np.zeros((len(channels), 1, 1), np.float32)
     return measure_field(image, nothing, channels, families=families).assign(**NO_FIELD)
 
@@ -165,7 +165,7 @@ def feature_names(channels: list[str], families: list[str]) -> list[str]:
         msg = f"measure.families: unknown family {unknown[0]!r}; expected some of {', '.join(FAMILIES)}"
         raise ConfigError(msg)
     names = []
-    for prefix in COMPARTMENTS.values():
+    for prefix in PREFIXES.values():
         for family in (family for family in FAMILIES if family in families):
             endings = [""] if family == "AreaShape" else [f"_{channel}" for channel in channels]
             names += [f"{prefix}_{family}_{feature}{ending}" for ending in endings for feature in FAMILIES[family]]
@@ -177,7 +177,7 @@ def _check(image: npt.NDArray, labels: dict[str, npt.NDArray], channels: list[st
     if image.ndim != 3 or image.shape[0] != len(channels) or len(set(channels)) != len(channels):
         msg = f"image to measure has shape {image.shape} for channels {channels}; expected one (y, x) plane per name"
         raise ImageError(msg)
-    for compartment in COMPARTMENTS:
+    for compartment in PREFIXES:
         found = labels[compartment].shape if compartment in labels else "missing"
         if found != image.shape[1:]:
             msg = (

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from plateline.errors import PlatelineError, PlatemapError
-from plateline.identity import PREFIX, parse_well, split_well
+from plateline.identity import PREFIX, READOUT, parse_well, split_well
 
 CONTROL_TYPES = ["negative", "untreated", "positive", "reference", "blank", "sample", "exclude"]
 # JUMP's words: https://github.com/jump-cellpainting/JUMP-Target; its diverse positives are references, not one control.
@@ -152,9 +152,7 @@ def _check_names(names: list[str], plate: str) -> None:
             f"plate map of {plate} has no column Well, only {theirs}; name it in platemap.columns, as `position: Well`"
         )
         raise PlatemapError(msg)
-    taken = [
-        name for name in names if name.removeprefix(PREFIX) in _OURS + _DERIVED or name.startswith("Metadata_Readout_")
-    ]
+    taken = [name for name in names if name.removeprefix(PREFIX) in _OURS + _DERIVED or name.startswith(READOUT)]
     if taken:
         msg = f"plate map of {plate} has columns {taken}, which Plateline fills itself; rename them in platemap.columns"
         raise PlatemapError(msg)

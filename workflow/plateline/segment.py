@@ -14,9 +14,7 @@ from skimage.morphology import remove_small_holes
 from skimage.segmentation import expand_labels, watershed
 
 from plateline.errors import ImageError, LabelError
-from plateline.identity import NO_FIELD
-
-COMPARTMENTS = ("nuclei", "cells", "cytoplasm")
+from plateline.identity import COMPARTMENTS, NO_FIELD
 
 # How many robust sd of its background Otsu's threshold must lie above the background's median. Measured: Gaussian noise
 # and uneven light without nuclei 1.0 to 1.4; real fields at least 2.4 (DSB 2018, crowded tissue) and 7.2 (BBBC013).

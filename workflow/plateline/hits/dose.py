@@ -14,9 +14,8 @@ from scipy.stats import rankdata
 from plateline.errors import PlatelineError
 from plateline.hits.distance import check_wells
 from plateline.hits.permute import ROUNDING, FloatArray
-from plateline.identity import WELL
+from plateline.identity import READOUT, WELL
 
-READOUT = "Metadata_Readout_"
 NEEDED = [*WELL, "Metadata_ControlType", "Metadata_Compound", "Metadata_Concentration", "Metadata_ConcentrationUnit"]
 LN10 = np.log(10)
 # Below these a curve of four parameters is a drawing, not an estimate.

@@ -8,7 +8,7 @@ import pandas as pd
 
 from plateline import readouts
 from plateline.errors import ConfigError
-from plateline.identity import features_of
+from plateline.identity import READOUT, features_of
 
 OPERATORS = {"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide}
 FUNCTIONS = {"log2": np.log2, "log10": np.log10, "sqrt": np.sqrt, "abs": np.abs}
@@ -115,7 +115,7 @@ def _readouts(
     columns = pd.DataFrame(index=wells.index)
     for name, (calls, unit) in declared.items():
         raw = _ratio([_call(call, values, passed, cells["Metadata_Well"], wells) for call in calls])
-        columns[f"Metadata_Readout_{name}"], missing = in_unit(raw, unit, wells)
+        columns[READOUT + name], missing = in_unit(raw, unit, wells)
         warnings += [f"readout {name} in {unit} is not estimable: {missing}"] if missing else []
     return columns, warnings
 

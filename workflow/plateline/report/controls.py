@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from plateline.identity import READOUT
 from plateline.report.canvas import ACCENT, CONTROL_ORDER, CONTROLS, MUTED, RULE, axes_at, draw, plain, readable
 
 _WIDTH = 7.8
@@ -33,7 +34,7 @@ def control_strips(wells: pd.DataFrame, readouts: list[str]) -> bytes:
         for i, readout in enumerate(readouts):
             row, column = divmod(i, across)
             axes = axes_at(figure, column * width + 0.5, (down - 1 - row) * height + 0.55, width - 0.65, height - 0.85)
-            _strip(axes, _groups(wells, f"Metadata_Readout_{readout}"))
+            _strip(axes, _groups(wells, READOUT + readout))
             axes.set_title(readable(readout, int(width * 11)), loc="left", fontsize=9, fontweight="bold")
 
     return draw(_WIDTH, down * height, paint)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from plateline.hits import four_parameter
+from plateline.identity import READOUT
 from plateline.report.canvas import ACCENT, CONTROLS, INK, MUTED, RULE, axes_at, draw, plain, written_unit
 from plateline.report.tables import number
 
@@ -30,7 +31,7 @@ def dose_curves(wells: pd.DataFrame, dose: pd.DataFrame, readout: str) -> bytes:
     readout : str
         Name of the readout.
     """
-    column = f"Metadata_Readout_{readout}"
+    column = READOUT + readout
     ok = wells[(wells["Metadata_Status"] == "ok") & wells[column].notna()]
     samples = dict(list(ok[ok["Metadata_ControlType"] == "sample"].groupby("Metadata_Compound")))
     lines = (

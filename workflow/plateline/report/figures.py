@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from plateline.identity import READOUT
 from plateline.report.canvas import file_stem, png, readable
 from plateline.report.controls import control_strips
 from plateline.report.curves import answer, dose_curves
@@ -24,7 +25,7 @@ def plate_figures(wells: pd.DataFrame, readouts: list[str]) -> tuple[dict[str, b
     files, maps = {"layout.svg": layout(wells)}, []
     if readouts:
         files["controls.svg"] = control_strips(wells, readouts)
-    columns = [(f"Metadata_Readout_{readout}", readable(readout)) for readout in readouts]
+    columns = [(READOUT + readout, readable(readout)) for readout in readouts]
     # With one field per well a readout may be the number of cells itself: once is enough.
     if not any(wells[column].equals(wells[CELLS]) for column, _ in columns):
         columns.append((CELLS, "cells in the well"))
@@ -48,7 +49,7 @@ def plate_cards(
     plates: pd.DataFrame, wells: pd.DataFrame, readouts: list[str]
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """A card per plate: its numbers and the main readout small, all plates at one colour scale."""
-    column = f"Metadata_Readout_{readouts[0]}" if readouts else CELLS
+    column = READOUT + readouts[0] if readouts else CELLS
     limits = colour_limits(wells.loc[wells["Metadata_Status"] == "ok", column])
     files, cards = {}, []
     for i, plate in enumerate(plates.to_dict("records"), 1):

@@ -7,6 +7,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
+from plateline.identity import READOUT
 from plateline.report import facts, sections
 from plateline.report.canvas import readable
 from plateline.report.controls import intervals
@@ -231,7 +232,7 @@ def _complete(frame: pd.DataFrame, name: str, readouts: list[str]) -> pd.DataFra
     """The table with every column the pages read: texts without gaps, numbers as float64."""
     texts, numbers = READS[name]
     if name == "wells":
-        numbers = [*numbers, *(f"Metadata_Readout_{readout}" for readout in readouts)]
+        numbers = [*numbers, *(READOUT + readout for readout in readouts)]
     if name == "assay" and len(frame):
         frame = frame.sort_values("readout", key=lambda names: names.map(readouts.index), kind="stable")
     blank = pd.Series(index=frame.index, dtype=object)

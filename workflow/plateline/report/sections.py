@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from plateline.identity import READOUT
 from plateline.report.canvas import readable, written_unit
 from plateline.report.tables import (
     Table,
@@ -130,7 +131,7 @@ def well_table(wells: pd.DataFrame, readouts: list[str]) -> Table:
         "cells": (CELLS, count),
     }
     shown = wells.sort_values("Metadata_Well", key=lambda names: names.str.rjust(4), kind="stable")
-    return table(shown, used(columns | {readable(r): (f"Metadata_Readout_{r}", number) for r in readouts}, shown))
+    return table(shown, used(columns | {readable(r): (READOUT + r, number) for r in readouts}, shown))
 
 
 def status_table(wells: pd.DataFrame) -> Table:

@@ -16,10 +16,9 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from plateline.errors import StaleError
-from plateline.identity import FIELD, SHAPES, row_letters, row_number, split_well
+from plateline.identity import COMPARTMENTS, FIELD, SHAPES, row_letters, row_number, split_well
 from plateline.store.files import temporary, write_whole
 
-COMPARTMENTS = ("nuclei", "cells", "cytoplasm")
 IMAGES = Path("results/images")
 
 # Measured: larger chunks read fastest, zstd 1 with bit shuffle packs 12-bit cameras best for its time.
