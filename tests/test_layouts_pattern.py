@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plateline.errors import ImageError, SourceError
-from plateline.layouts.pattern import COLUMNS, PLANE, index, read_plane
+from plateline.layouts.pattern import index, read_plane
+from plateline.layouts.planes import COLUMNS, EXTRA, PLANE
 
 BBBC013 = Path(__file__).parents[1] / "resources" / "bbbc013" / "images"
 BBBC013_REGEX = r"Channel(?P<channel>\d)-(?P<index>\d+)-(?P<row>[A-H])-(?P<column>\d+)\.tif"
@@ -34,7 +35,7 @@ def indexed(folder, regex=REGEX, plate="P1", shape=96):
 
 def test_real_plate_has_every_plane_once_and_its_pixels():
     planes, left_out = indexed(BBBC013, BBBC013_REGEX)
-    assert list(planes.columns) == COLUMNS
+    assert list(planes.columns) == [*COLUMNS, *EXTRA]
     assert len(planes) == 192
     assert left_out.empty
     assert planes["Metadata_Well"].nunique() == 96

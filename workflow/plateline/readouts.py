@@ -10,6 +10,7 @@ Standard library only, so that a typo is refused before the graph is built; `pro
 
 import ast
 import re
+import warnings
 
 from plateline.errors import ConfigError
 
@@ -41,7 +42,8 @@ def parse_quantity(name: str, text: str) -> tuple:
         Naming the key, what it got and what it expected.
     """
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings(action="ignore", category=SyntaxWarning):
+            tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError:
         tree = None
     return _arithmetic(tree, f"profile.quantities.{name}: {text!r}")
