@@ -191,6 +191,7 @@ def test_a_raw_source_may_be_gone_once_it_is_ingested(line):
         ("segment/nuclei_channel", "dna", r"config: segment.nuclei_channel: got 'dna'; expected a name in .*FKHR, DNA"),
         ("segment/cell_channels", ["FKHR", "ER"], r"config: segment.cell_channels: got 'ER'"),
         ("measure/full_scale", {"GFP": 4095}, r"config: measure.full_scale: got 'GFP'"),
+        ("ingest/part/projection", {"GFP": "max"}, r"config: ingest.part.projection: got 'GFP'"),
         (
             "profile/quantities/log2_ratio",
             "log2(Nuclei_Intensity_MeanIntensity_FKHR / Cytoplasm_Intensity_MeanIntensty_FKHR)",

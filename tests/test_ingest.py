@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
 from plateline.errors import ImageError, SourceError
 from plateline.identity import FIELD
@@ -281,3 +282,19 @@ def test_a_flat_image_stays_flat_and_the_largest_value_does_not_overflow():
     for dtype in (np.uint8, np.uint16, np.uint32):
         flat = np.full((1, 1025, 3), np.iinfo(dtype).max, dtype)
         assert all((level == flat[0, 0, 0]).all() for level in pyramid(flat))
+
+
+def test_best_focus_is_the_sharpest_plane_whatever_its_brightness():
+    sharp = np.random.default_rng(0).poisson(50, (64, 64)).astype(np.uint16)
+    blurred = ndimage.gaussian_filter(sharp.astype(float), 2)
+    stack = np.stack([4 * blurred, sharp, 2 * blurred, sharp]).astype(np.uint16)
+    np.testing.assert_array_equal(project(stack, "best-focus"), stack[1])
+    np.testing.assert_array_equal(project(np.zeros((3, 8, 8), np.uint16), "best-focus"), np.zeros((8, 8)))
+
+
+def test_a_projection_may_be_chosen_by_channel():
+    pixels = build_field(of_well(zs=(0, 1, 2)), GEOMETRY, read_number, projection={"DNA": "middle"})
+    kinds = ("max", "middle")
+    whole = {how: build_field(of_well(zs=(0, 1, 2)), GEOMETRY, read_number, projection=how) for how in kinds}
+    for number, channel in enumerate(GEOMETRY.channels):
+        np.testing.assert_array_equal(pixels[number], whole["middle" if channel == "DNA" else "max"][number])

@@ -59,10 +59,12 @@ def _check_channels(config: dict, where: str) -> None:
     if twice := [name for name, count in Counter(channels).items() if count > 1]:
         msg = f"{where}: ingest.plate.channels: {twice} is the name of more than one channel; expected different names"
         raise ConfigError(msg)
+    projection = config["ingest"]["part"]["projection"]
     wanted = {
         "segment.nuclei_channel": [config["segment"]["nuclei_channel"]],
         "segment.cell_channels": config["segment"]["cell_channels"],
         "measure.full_scale": config["measure"]["full_scale"],
+        "ingest.part.projection": projection if isinstance(projection, dict) else {},
     }
     for key, names in wanted.items():
         if channels and (unknown := [name for name in names if name not in channels]):
@@ -186,4 +188,6 @@ def _expected(error: jsonschema.ValidationError) -> str:
     if error.validator not in words:
         return error.message
     value = error.validator_value
+    if error.validator == "pattern" and (choices := re.fullmatch(r"\^\(([\w|-]+)\)\$", value)):
+        return "one of " + choices[1].replace("|", ", ")
     return words[error.validator].format(", ".join(map(str, value)) if isinstance(value, list) else value)

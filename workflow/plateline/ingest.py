@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import ndimage
 
 from plateline.errors import ImageError, SourceError
 from plateline.identity import FIELD, split_well
@@ -158,7 +159,11 @@ def no_fields() -> pd.DataFrame:
 
 
 def build_field(
-    planes: pd.DataFrame, shared: Geometry, read: Callable[[str, int], npt.NDArray], *, projection: str
+    planes: pd.DataFrame,
+    shared: Geometry,
+    read: Callable[[str, int], npt.NDArray],
+    *,
+    projection: str | dict[str, str],
 ) -> npt.NDArray:
     """Pixels of one field at one time point.
 
@@ -170,8 +175,8 @@ def build_field(
         Of the plate.
     read : callable
         (path, page) -> (Y, X) array; may raise `ImageError`.
-    projection : {'max', 'mean', 'middle'}
-        How several planes of a channel become one.
+    projection : str, or dict of str to str
+        How several planes of a channel become one, see `project`; for all channels, or by channel (`max` for the rest).
 
     Returns
     -------
@@ -197,7 +202,7 @@ def _channel(planes, name, shared, read, projection) -> npt.NDArray:
     stack = [read(path, page) for path, page in zip(own["path"], own["page"], strict=True)]
     for path, plane in zip(own["path"], stack, strict=True):
         _check_plane(plane, path, shared)
-    return project(np.stack(stack), projection)
+    return project(np.stack(stack), projection if isinstance(projection, str) else projection.get(name, "max"))
 
 
 def _check_plane(plane: npt.NDArray, path: str, shared: Geometry) -> None:
@@ -214,8 +219,9 @@ def project(stack: npt.NDArray, projection: str) -> npt.NDArray:
     ----------
     stack : ndarray
         (Z, Y, X), integer or float.
-    projection : {'max', 'mean', 'middle'}
-        `mean` is rounded to the stack's dtype; `middle` of an even number is the later one.
+    projection : {'max', 'mean', 'middle', 'best-focus'}
+        `mean` is rounded to the stack's dtype; `middle` of an even number is the later one; `best-focus` is the plane
+        with the largest variance of the Laplacian over its squared mean, of ties the first.
 
     Returns
     -------
@@ -228,8 +234,17 @@ def project(stack: npt.NDArray, projection: str) -> npt.NDArray:
         return stack.max(axis=0)
     if projection == "middle":
         return stack[len(stack) // 2]
+    if projection == "best-focus":
+        return stack[np.argmax([_sharpness(plane) for plane in stack])]
     mean = stack.mean(axis=0, dtype=np.float64)
     return (np.rint(mean) if stack.dtype.kind in "iu" else mean).astype(stack.dtype)
+
+
+def _sharpness(plane: npt.NDArray) -> float:
+    """Variance of the Laplacian over the squared mean: relative, so that a brighter plane is not a sharper one."""
+    light = plane.astype(np.float32)
+    mean = float(light.mean())
+    return float(ndimage.laplace(light).var()) / mean**2 if mean > 0 else 0.0
 
 
 def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
