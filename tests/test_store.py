@@ -20,11 +20,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ome_zarr.io import parse_url
 from ome_zarr.reader import Reader
+from zarr.codecs import BloscCodec
 
 from plateline import store
 from plateline.errors import PlatemapError, StaleError
 from plateline.identity import CELL
 from plateline.ingest import level_sizes, pyramid
+from plateline.store import shards
 from plateline.store.files import temporary, write_whole
 from plateline.store.parts import _flush
 from plateline.store.tables import PROVENANCE, digest_of
@@ -206,6 +208,7 @@ KILLED_JOB = """
 import os, signal, sys
 import pandas as pd
 from plateline import store
+from plateline.store import shards
 from plateline.store.files import temporary
 
 with store.part(sys.argv[1], "key", ["A01", "A02", "A03", "A04"]) as part:
@@ -474,7 +477,7 @@ def test_pixels_come_back(plate):
         write(plate, "A01", 2, time, noise(time), f"key{time}")
     for time in (1, 0):
         assert np.array_equal(store.read_field(plate, "A01", 2, time, f"key{time}"), noise(time))
-    assert np.array_equal(store.read_field(plate, "A01", 2, 0, "key0", channels=[1]), noise(0)[[1]])
+    assert np.array_equal(store.read_field(plate, "A01", 2, 0, "key0", channels=slice(1, 2)), noise(0)[[1]])
     coarse = zarr.open_array(str(plate / "A/01/2/1"), mode="r")[1, :, 0]
     assert np.array_equal(coarse, pyramid(noise(1))[1])
 
@@ -594,3 +597,58 @@ def test_a_stack_of_fields(plate):
 
 def test_images_of_a_plate_stand_under_results():
     assert store.images_of("P1") == Path("results/images/P1.zarr")
+
+
+@given(
+    shape=st.tuples(*(st.integers(1, top) for top in (3, 1, 40, 40))),
+    chunk=st.tuples(st.integers(7, 40), st.integers(7, 40)),
+    dtype=st.sampled_from(["uint8", "uint16", "int32", "float32"]),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=25, deadline=None)
+def test_shards_are_those_of_zarr_in_both_directions(tmp_path_factory, shape, chunk, dtype, seed):
+    pixels = np.random.default_rng(seed).integers(0, 200, shape).astype(dtype)
+    chunk = (1, 1, *chunk)
+    whole = tuple(-(-size // step) * step for size, step in zip(shape, chunk, strict=True))
+    folder = tmp_path_factory.mktemp("shards")
+    codec = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")
+    arrays = {
+        name: zarr.create_array(
+            str(folder / name),
+            shape=(2, *shape),
+            chunks=(1, *chunk),
+            shards=(1, *whole),
+            dtype=dtype,
+            compressors=codec,
+        )
+        for name in ("theirs", "ours")
+    }
+    arrays["theirs"][1] = pixels
+    shards.write_shard(folder / "ours", 1, pixels)
+    np.testing.assert_array_equal(arrays["ours"][1], pixels)
+    np.testing.assert_array_equal(arrays["ours"][0], np.zeros(shape))
+    np.testing.assert_array_equal(shards.read_shard(folder / "theirs", 1), pixels)
+    np.testing.assert_array_equal(shards.read_shard(folder / "ours", 1, slice(0, 1)), pixels[:1])
+    shards.write_shard(folder / "ours", 1, pixels * 0)
+    np.testing.assert_array_equal(shards.read_shard(folder / "ours", 1), pixels * 0)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda shard: shard[:-1], lambda shard: b"", lambda shard: shard[:-9] + b"123456789"]
+)
+def test_a_damaged_shard_is_refused(damage):
+    pixels = np.arange(60, dtype=np.uint16).reshape(1, 6, 10)
+    shard = shards.encode(pixels, (1, 6, 10))
+    with pytest.raises(ValueError, match=r"the index of a shard of \d+ bytes is damaged"):
+        shards.decode(damage(shard), [1, 6, 10], (1, 6, 10), np.dtype("uint16"))
+
+
+def test_a_damaged_field_names_the_rule(tmp_path):
+    plate = tmp_path / "P1.zarr"
+    omero = {"name": "P1", "channels": ["DNA"], "pixel_size_um": np.nan, "full_scale": 255.0, "shape": 96}
+    store.lay_out(plate, wells={"A01": [1]}, times=1, sizes=[(8, 8)], dtype="uint8", omero=omero)
+    store.write_field(plate, "A01", 1, 0, [np.ones((1, 8, 8), np.uint8)], ("key", "sum"))
+    shard = shards.shard_path(plate / "A" / "01" / "1" / "0", 0, 5)
+    shard.write_bytes(shard.read_bytes()[:-3])
+    with pytest.raises(StaleError, match=r"A/01/1/0 at time 0 are damaged .*; rerun rule ingest_part"):
+        store.read_field(plate, "A01", 1, 0, "key")

@@ -4,7 +4,7 @@
 `files` the rest. `FORMAT` is raised by hand when what is written changes; that reruns every stage.
 """
 
-from plateline.store.files import read_json, read_texts, read_values, save_array, save_json, save_pages
+from plateline.store.files import read_json, read_sheets, read_texts, read_values, save_array, save_json, save_pages
 from plateline.store.keys import chain, checksum
 from plateline.store.parts import part, share_wells
 from plateline.store.plate import (
@@ -40,6 +40,7 @@ __all__ = [
     "read_flatfield",
     "read_json",
     "read_labels",
+    "read_sheets",
     "read_stack",
     "read_table",
     "read_tables",

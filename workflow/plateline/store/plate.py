@@ -18,12 +18,10 @@ from zarr.codecs import BloscCodec
 from plateline.errors import StaleError
 from plateline.identity import COMPARTMENTS, FIELD, SHAPES, row_letters, row_number, split_well
 from plateline.store.files import temporary, write_whole
+from plateline.store.shards import CHUNK, LEVEL, clear_shard, read_shard, write_shard
 
 IMAGES = Path("results/images")
 
-# Measured: larger chunks read fastest, zstd 1 with bit shuffle packs 12-bit cameras best for its time.
-CHUNK = 1024
-CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")
 # Colours of the first channels, chosen apart for colour-blind eyes; the DNA channel is blue by custom.
 COLOURS = ("00B050", "0072B2", "D55E00", "CC79A7", "F0E442", "56B4E9", "E69F00", "FFFFFF")
 
@@ -130,7 +128,9 @@ def _lay_out_field(path: Path, times: int, sizes: list[tuple[int, int]], dtype: 
 
 def _create(path: Path, axes: str, shape: tuple[int, ...], dtype: str) -> None:
     """An empty array whose shards hold all channels of one time point and plane."""
-    chunk = [min(CHUNK, size) if axis in "yx" else 1 for axis, size in zip(axes, shape, strict=True)]
+    # Equal chunks: one that reaches beyond the image is padded, compressed and written all the same.
+    pieces = [-(-size // CHUNK) if axis in "yx" else size for axis, size in zip(axes, shape, strict=True)]
+    chunk = [-(-size // number) for size, number in zip(shape, pieces, strict=True)]
     shard = [
         1 if axis in "tz" else -(-size // part) * part for axis, size, part in zip(axes, shape, chunk, strict=True)
     ]
@@ -140,7 +140,7 @@ def _create(path: Path, axes: str, shape: tuple[int, ...], dtype: str) -> None:
         chunks=tuple(chunk),
         shards=tuple(shard),
         dtype=dtype,
-        compressors=CODEC,
+        compressors=BloscCodec(cname="zstd", clevel=LEVEL, shuffle="bitshuffle"),
         fill_value=0,
         dimension_names=list(axes),
     )
@@ -197,7 +197,7 @@ def write_field(path: Path, well: str, site: int, time: int, levels: list[npt.ND
     field = _field_path(path, well, site)
     _vouch(field / "0", time, None)
     for level, pixels in enumerate(levels):
-        zarr.open_array(str(field / str(level)), mode="r+")[time] = pixels[:, np.newaxis]
+        write_shard(field / str(level), time, pixels[:, np.newaxis])
     _vouch(field / "0", time, vouch)
 
 
@@ -206,7 +206,7 @@ def reset_field(path: Path, well: str, site: int, time: int) -> None:
     field = _field_path(path, well, site)
     _vouch(field / "0", time, None)
     for level in _levels(field):
-        zarr.open_array(str(level), mode="r+")[time] = 0
+        clear_shard(level, time)
 
 
 def reset_labels(path: Path, well: str, site: int, time: int) -> None:
@@ -215,7 +215,7 @@ def reset_labels(path: Path, well: str, site: int, time: int) -> None:
         folder = _field_path(path, well, site) / "labels" / name
         _vouch(folder / "0", time, None)
         for level in _levels(folder):
-            zarr.open_array(str(level), mode="r+")[time] = 0
+            clear_shard(level, time)
 
 
 def write_labels(
@@ -227,7 +227,7 @@ def write_labels(
         _vouch(folder / "0", time, None)
         for level in _levels(folder):
             step = 2 ** int(level.name)  # a label cannot be averaged: every second pixel stands for its square
-            zarr.open_array(str(level), mode="r+")[time, 0] = labels[name][::step, ::step]
+            write_shard(level, time, labels[name][np.newaxis, ::step, ::step])
         _vouch(folder / "0", time, vouch)
 
 
@@ -241,7 +241,7 @@ def read_field(path: Path, well: str, site: int, time: int, key: str, *, channel
     """
     array = _field_path(path, well, site) / "0"
     _check(array, time, key, "ingest_part")
-    return np.asarray(zarr.open_array(str(array), mode="r")[time, channels, 0])
+    return _read(array, time, "ingest_part", channels)[:, 0]
 
 
 def read_labels(path: Path, well: str, site: int, time: int, key: str) -> dict[str, npt.NDArray[np.int32]]:
@@ -250,8 +250,16 @@ def read_labels(path: Path, well: str, site: int, time: int, key: str) -> dict[s
     for name in COMPARTMENTS:
         array = _field_path(path, well, site) / "labels" / name / "0"
         _check(array, time, key, "segment_part")
-        labels[name] = np.asarray(zarr.open_array(str(array), mode="r")[time, 0])
+        labels[name] = _read(array, time, "segment_part")[0]
     return labels
+
+
+def _read(array: Path, time: int, rule: str, places: slice = slice(None)) -> npt.NDArray:
+    try:
+        return read_shard(array, time, places)
+    except (ValueError, RuntimeError) as error:  # what a damaged index or chunk leads the codec to
+        msg = f"pixels of {array} at time {time} are damaged ({error}); rerun rule {rule} (-R {rule})"
+        raise StaleError(msg) from error
 
 
 def _vouch(array: Path, time: int, vouch: tuple[str, str] | None) -> None:

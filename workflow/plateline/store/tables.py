@@ -116,11 +116,11 @@ def save_anndata(profiles: pd.DataFrame, path: str | Path) -> None:
     features = features_of(list(profiles.columns))
     obs = profiles.drop(columns=features)
     text = obs.select_dtypes(exclude="number").columns
-    obs[text] = obs[text].astype(str)
+    obs[text] = obs[text].astype(str).astype("category")
     obs.index = pd.Index(obs["Metadata_Plate"].astype(str) + "_" + obs["Metadata_Well"].astype(str), name="well")
     parts = [[*name.split("_"), "", ""][:3] for name in features]
     var = pd.DataFrame(
         parts, index=pd.Index(features, dtype=str), columns=["compartment", "group", "feature"], dtype=str
-    )
+    ).astype("category")
     table = anndata.AnnData(profiles[features].to_numpy(np.float32), obs=obs, var=var)
     write_whole(path, lambda file: table.write_h5ad(file))
