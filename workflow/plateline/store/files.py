@@ -1,5 +1,6 @@
 """Whole files written at once, and small ones read: arrays, pages, JSON, plate maps."""
 
+import csv
 import io
 import json
 import os
@@ -101,4 +102,30 @@ def read_values(path: str | Path) -> pd.DataFrame:
         return table
     except (ValueError, OSError, KeyError, BadZipFile) as error:
         msg = f"plate map {path} cannot be read as a table ({error}); expected CSV, TSV or XLSX with a header line"
+        raise PlatemapError(msg) from error
+
+
+def read_sheets(path: str | Path) -> dict[str, pd.DataFrame]:
+    """All cells of a CSV, TSV or XLSX file as text, without header, by the names of its sheets.
+
+    A text file is one sheet without a name; its shorter lines are filled up with blank cells.
+
+    Raises
+    ------
+    PlatemapError
+        If the file is no such table, or a line of text ends inside quotes.
+    """
+    path = Path(path)
+    try:
+        if path.suffix.lower() == ".xlsx":
+            sheets = pd.read_excel(path, sheet_name=None, header=None, dtype=str, keep_default_na=False)
+            return {str(name): cells.astype(object) for name, cells in sheets.items()}
+        separator = "\t" if path.suffix.lower() in {".tsv", ".txt"} else ","
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.reader(file, delimiter=separator, strict=True))
+        width = max(map(len, lines), default=0)
+        filled = [line + [""] * (width - len(line)) for line in lines]
+        return {"": pd.DataFrame(filled, columns=range(width), dtype=object)}
+    except Exception as error:  # a broken workbook fails its reader in ways of its own
+        msg = f"plate map {path} cannot be read as a table ({error}); expected CSV, TSV or XLSX (config/README.md)"
         raise PlatemapError(msg) from error
