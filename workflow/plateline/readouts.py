@@ -10,7 +10,6 @@ Standard library only, so that a typo is refused before the graph is built; `pro
 
 import ast
 import re
-import warnings
 
 from plateline.errors import ConfigError
 
@@ -24,6 +23,7 @@ REFERENCES = ("negative", "positive", "untreated", "all")
 
 _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _COMPARISON = re.compile(rf"(\w+)\s*(<=|>=|<|>)\s*(?:({_NUMBER})|(\w+):q(\d+(?:\.\d+)?))")
+_RUN_ON = re.compile(r"(?<![\w.])\d[\d.]*(?!e[+-]?\d)[A-Za-z_]")
 _CALL = re.compile(r"(\w+)\(\s*(\w*)\s*\)")
 _FEATURE = re.compile(r"(Nuclei|Cells|Cytoplasm)_[A-Z]\w*")
 
@@ -42,8 +42,8 @@ def parse_quantity(name: str, text: str) -> tuple:
         Naming the key, what it got and what it expected.
     """
     try:
-        with warnings.catch_warnings(action="ignore", category=SyntaxWarning):
-            tree = ast.parse(text.strip(), mode="eval").body
+        # Python would read 1if as a number and a word, with a warning.
+        tree = None if _RUN_ON.search(text) else ast.parse(text.strip(), mode="eval").body
     except SyntaxError:
         tree = None
     return _arithmetic(tree, f"profile.quantities.{name}: {text!r}")
