@@ -29,7 +29,7 @@ demo: .venv/installed
 	@echo "The page: file://$(CURDIR)/results/report/index.html"
 
 test: .venv/installed-test
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

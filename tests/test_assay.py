@@ -37,7 +37,18 @@ def naive_ssmd(negative, positive):
     return (statistics.mean(positive) - statistics.mean(negative)) / variance**0.5
 
 
-NAIVE = {"zprime": naive_zprime, "robust_zprime": naive_robust_zprime, "ssmd": naive_ssmd}
+def naive_signal_window(negative, positive):
+    low, high = sorted([negative, positive], key=statistics.mean)
+    gap = statistics.mean(high) - statistics.mean(low)
+    return (gap - 3 * statistics.stdev(high) - 3 * statistics.stdev(low)) / statistics.stdev(high)
+
+
+NAIVE = {
+    "zprime": naive_zprime,
+    "robust_zprime": naive_robust_zprime,
+    "ssmd": naive_ssmd,
+    "signal_window": naive_signal_window,
+}
 
 
 def plate(negative, positive, compounds=None):
@@ -85,6 +96,8 @@ def test_each_statistic_equals_its_naive_loop_on_real_wells():
 @given(values, values, st.floats(0.1, 10), st.floats(-100, 100))
 def test_scale_offset_and_order_change_nothing(negative, positive, scale, offset):
     for name, statistic in assay.STATISTICS.items():
+        if name == "signal_window" and abs(np.mean(negative) - np.mean(positive)) < 1e-6:
+            continue  # which of two equal means is the higher one is rounding
         before = statistic(negative, positive)
         moved = statistic(np.array(negative[::-1]) * scale + offset, np.array(positive) * scale + offset)
         if abs(before) < 1e4:  # beyond, the difference of the means is rounding
@@ -96,6 +109,22 @@ def test_swapping_the_groups_keeps_zprime_and_turns_ssmd():
     assert assay.zprime(negative, positive) == assay.zprime(positive, negative)
     assert assay.robust_zprime(negative, positive) == assay.robust_zprime(positive, negative)
     assert assay.ssmd(negative, positive) == -assay.ssmd(positive, negative)
+    assert assay.signal_window(negative, positive) == assay.signal_window(positive, negative)
+
+
+def test_the_signal_window_is_in_units_of_the_higher_group():
+    assert float(assay.signal_window([-1, 0, 1], [18, 20, 22])) == 5.5
+    assert float(assay.signal_window([1, 0, -1], [-18, -20, -22])) == 11.0
+    # Equal means: the larger spread counts.
+    assert float(assay.signal_window([-1, 0, 1], [-2, 0, 2])) == -4.5
+
+
+def test_variation_is_of_positive_quantities():
+    assert float(assay.variation([8.0, 10, 12])) == pytest.approx(0.2)
+    for values in ([], [3.0], [0.0, 1, 2], [-1.0, 2]):
+        assert np.isnan(assay.variation(values))
+    np.testing.assert_array_equal(assay.variation([[8.0, 10, 12], [-1, 10, 12]]), [0.2, np.nan])
+    assert np.isnan(assay.variation(5.0))
 
 
 def test_limits_without_spread_or_difference():
@@ -136,7 +165,9 @@ def test_the_point_is_that_of_the_wells(wells):
     negative, positive = (list(wells["Metadata_Readout_shift"][rows]) for rows in (slice(0, 12), slice(16, 20)))
     for name, naive in NAIVE.items():
         assert row[name] == pytest.approx(naive(negative, positive))
-    assert row["cv_negative"] == pytest.approx(statistics.stdev(negative) / statistics.mean(negative))
+    for group, values in (("negative", negative), ("positive", positive)):
+        assert row[f"cv_{group}"] == pytest.approx(statistics.stdev(values) / statistics.mean(values))
+        assert row[f"cv_{group}_low"] < row[f"cv_{group}"] < row[f"cv_{group}_high"]
 
 
 def test_a_single_positive_compound_has_one_row():
@@ -192,8 +223,8 @@ def test_only_good_control_wells_count(wells):
         ([], [1.0, 2], "not estimable: 0 negative wells, at least 2 needed"),
         ([1.0, 2], [5.0], "not estimable: 1 positive well, at least 2 needed"),
         ([1.0, np.nan], [], "not estimable: 1 negative well and 0 positive wells, at least 2 needed"),
-        ([1.0, 1], [1.0, 1], "not estimable: zprime, robust_zprime, ssmd: no difference or no spread"),
-        ([1.0, 1], [2.0, 2], "not estimable: ssmd: no difference or no spread"),
+        ([1.0, 1], [1.0, 1], "not estimable: zprime, robust_zprime, ssmd, signal_window: no difference or no spread"),
+        ([1.0, 1], [2.0, 2], "not estimable: ssmd, signal_window: no difference or no spread"),
     ],
 )
 def test_not_estimable_says_why(negative, positive, reason):
@@ -209,7 +240,8 @@ def test_not_estimable_says_why(negative, positive, reason):
 def test_cv_needs_values_above_zero(wells):
     wells.loc[0, "Metadata_Readout_shift"] = 0.0
     table = assay.plate_statistics(wells, ["shift"], **OPTIONS)
-    assert table["cv_negative"].isna().all() and table["zprime"].notna().all()
+    assert table[["cv_negative", "cv_negative_low", "cv_negative_high"]].isna().all(axis=None)
+    assert table["zprime"].notna().all() and table["cv_positive"].notna().all()
 
 
 def test_a_table_without_wells_gives_all_columns(wells):

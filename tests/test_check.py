@@ -71,6 +71,11 @@ def test_the_shortest_config_is_enough():
         ("measure/full_scale", {"DNA": 0}, "measure.full_scale.DNA: got 0; expected more than 0"),
         ("ingest/part/projection", "sum", "ingest.part.projection: got 'sum'; expected one of max, mean, middle"),
         ("ingest/plate/channels", {"1": "a b"}, r"channels.1: got 'a b'; expected text like \^\[A-Z"),
+        (
+            "profile/exclude_list",
+            "nowhere.csv",
+            "profile.exclude_list: no file 'nowhere.csv'; expected a table of wells",
+        ),
         ("profile/exclude_flags", ["blank", "blank"], "exclude_flags: got .* has non-unique elements"),
         ("profile/exclude_flags", ["dark"], "exclude_flags.0: got 'dark'; expected one of blank, blurred, saturated"),
         (
@@ -102,8 +107,8 @@ def test_every_key_that_does_not_fit_is_named_once():
 def test_an_unknown_method_is_refused_with_the_known_ones():
     with pytest.raises(ConfigError, match="segment: unknown method 'otzu'; known are otsu, or an import path"):
         check.check_config(changed("segment/method", "otzu"), SCHEMA)
-    with pytest.raises(ConfigError, match="flatfield: unknown method 'basic'; known are none, median"):
-        check.check_config(changed("flatfield/method", "basic"), SCHEMA)
+    with pytest.raises(ConfigError, match="flatfield: unknown method 'bassic'; known are none, median"):
+        check.check_config(changed("flatfield/method", "bassic"), SCHEMA)
 
 
 def test_readouts_outside_the_grammar_are_refused():
@@ -143,8 +148,8 @@ def test_lines_that_are_meant(line):
         ("parts", "0", r"plate P1: parts: got '0'; expected text like .* \(Shares its wells are cut into\)"),
         ("shape", "95", "plate P1: shape: got '95'; expected one of 6, 12, 24, 48, 96, 384, 1536"),
         ("use", "no", r"plate P1: use: got 'no'; expected text like \^\(yes"),
-        ("bach", "1", "plate P1: unknown key 'bach'; known are plate, batch, source"),
-        ("layout", "patern", "ingest: unknown method 'patern'; known are pattern, or an import path"),
+        ("bach", "1", "plate P1: unknown key 'bach'; known are plate, batch, barcode, source"),
+        ("layout", "patern", "ingest: unknown method 'patern'; known are pattern, load_data, "),
         ("source", "gone", "plate P1: source: no folder 'gone'; expected the folder of the plate's images"),
         ("platemap", "gone.csv", "plate P1: platemap: no file 'gone.csv'; expected the plate map of this plate"),
         ("segment.otsu.grow", "3", "plate sheet, plate P1: column 'segment.otsu.grow' is no key of the config"),

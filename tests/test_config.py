@@ -1,6 +1,7 @@
 """The params of every rule: exactly what it depends on; digests that see code and not comments; the guard of a run."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -152,6 +153,7 @@ def test_facts_of_the_sheet_go_to_the_rules_that_need_them():
         "columns": {},
         "controls": {},
         "shape": "96",
+        "unit": "",
     }
     assert config.section(OWN, "ingest", "plate", LINE)["source"] == "images"
     assert "shape" not in config.section(OWN, "ingest", "part", LINE)
@@ -244,7 +246,7 @@ def test_a_digest_is_the_same_twice(package):
     ("file", "stages"),
     [
         ("segment.py", {"segment"}),
-        ("qc.py", {"qc"}),
+        ("qc/plate.py", {"qc"}),
         ("ingest.py", {"ingest"}),
         ("layouts/pattern.py", {"ingest"}),
         ("profile/wells.py", {"profile"}),
@@ -276,7 +278,7 @@ def test_comments_docstrings_and_layout_change_nothing(package):
         for path in package.rglob("*.py"):
             append(path, "\n\n\n# a comment\n")
         edit(package / "segment.py", '"""', '"""Another beginning. ')
-        append(package / "qc.py", "")
+        append(package / "qc/plate.py", "")
         edit(package / "ingest.py", "    return levels\n", "    # as they are\n    return  (levels)\n")
         edit(package / "ingest.py", '"""What all fields of a plate share."""', '"""Edited."""')
 
@@ -296,7 +298,7 @@ def test_a_new_format_of_the_store_changes_every_stage(package):
 
 def test_imports_inside_functions_and_of_packages_count(package):
     append(package / "flatfield.py", "\n\ndef late():\n    from plateline import tiles_of_lab\n")
-    append(package / "qc.py", "\n\ndef late():\n    import plateline.deep.inner as inner\n")
+    append(package / "qc/plate.py", "\n\ndef late():\n    import plateline.deep.inner as inner\n")
     (package / "deep").mkdir()
     for name in ("tiles_of_lab.py", "deep/__init__.py", "deep/inner.py"):
         (package / name).write_text("X = 1\n")
@@ -401,6 +403,7 @@ def test_orphans_are_what_no_rule_makes(tmp_path):
         "segment/P1/part-2.fields.parquet",
         "profile/P1.parquet",
         "profile/P1.ledger.parquet",
+        "assay/P1.positions.parquet",
         "correct/profiles.parquet",
         "ledger.parquet",
         "ingest/P1/.part-3/key/A01/fields.parquet",
@@ -411,6 +414,7 @@ def test_orphans_are_what_no_rule_makes(tmp_path):
         "ingest/P1/part-12.ledger.parquet",
         "measure/P2/part-1.parquet",
         "profile/P2.parquet",
+        "assay/P2.positions.parquet",
         "profile/P2.ledger.parquet",
         "images/P2.zarr",
     ]
@@ -421,3 +425,23 @@ def test_orphans_are_what_no_rule_makes(tmp_path):
     found = config.orphans({"P1": 2}, root=tmp_path)
     assert found == sorted(tmp_path / name for name in orphans)
     assert config.orphans({"P1": 2}, root=tmp_path / "absent") == []
+
+
+def test_a_source_is_compared_with_what_was_indexed(tmp_path):
+    source, results = tmp_path / "images", tmp_path / "results"
+    plate = {"plate": "P1", "source": str(source)}
+    assert config.grown(plate, results) == ""
+    (source / "sub").mkdir(parents=True)
+    (source / "sub" / "a.tif").touch()
+    (results / "ingest" / "P1").mkdir(parents=True)
+    state = config.source_state(source)
+    assert state["files"] == 1
+    (results / "ingest" / "P1" / "source.json").write_text(json.dumps(state))
+    assert config.grown(plate, results) == ""
+    (source / "b.tif").touch()
+    assert "has 2 files, 1 when it was indexed" in config.grown(plate, results)
+    (source / "b.tif").unlink()
+    os.utime(source / "sub" / "a.tif", (1, state["newest"] + 60))
+    assert "or newer ones" in config.grown(plate, results)
+    shutil.rmtree(source)
+    assert config.grown(plate, results) == ""

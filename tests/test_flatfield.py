@@ -7,9 +7,21 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from plateline.errors import ImageError
-from plateline.flatfield import correct, median, none, residual, sample_fields
+from plateline import config, store
+from plateline.errors import ConfigError, ImageError
+from plateline.flatfield import (
+    MIN_FIELDS,
+    _reduce_fields,
+    basic,
+    correct,
+    median,
+    none,
+    provided,
+    residual,
+    sample_fields,
+)
 from plateline.layouts.pattern import read_plane
+from plateline.rank_one import sorted_layers
 
 BBBC013 = Path(__file__).parents[1] / "resources" / "bbbc013" / "images"
 
@@ -162,3 +174,231 @@ def test_the_sample_depends_on_the_fields_not_on_their_order():
     assert not sample.equals(sample_fields(fields, max_fields=10, seed=1))
     pd.testing.assert_frame_equal(sample_fields(shuffled, max_fields=99, seed=0), fields)
     assert list(sample_fields(fields.iloc[:0], max_fields=10, seed=0).columns) == list(fields.columns)
+
+
+# --- basic
+
+
+SPOTTED = (256, 320)
+
+
+def spotted(n, shape=SPOTTED, seed=0, background=100):
+    """Light of fields with 150 round cells each, of many brightnesses, on an even background, (N, Y, X)."""
+    rng = np.random.default_rng(seed)
+    spots = np.zeros((n, *shape))
+    for field in spots:
+        field[tuple(rng.integers(0, size, 150) for size in shape)] = rng.gamma(2, 400, 150)
+    return background + ndimage.gaussian_filter(spots, (0, 3, 3)) * 57
+
+
+def exposed(light, truth, offset=0, seed=1):
+    return (np.random.default_rng(seed).poisson(light * truth) + offset).astype(np.uint16)
+
+
+def error_of(illum, truth):
+    return np.abs(illum - truth / truth.mean()).mean()
+
+
+def naive_layers(fields):
+    """Sorted layers of each group, with loops."""
+    groups = min(8, len(fields))
+    n_y, n_x = fields.shape[1] // 8, fields.shape[2] // 8
+    result = np.zeros((groups, n_y * n_x, 16))
+    for k in range(groups):
+        for i in range(n_y):
+            for j in range(n_x):
+                values = sorted(v for f in fields[k::groups] for v in f[8 * i : 8 * i + 8, 8 * j : 8 * j + 8].ravel())
+                for layer in range(16):
+                    begin, end = layer * len(values) // 16, (layer + 1) * len(values) // 16
+                    result[k, i * n_x + j, layer] = np.mean(values[begin:end], dtype=np.float64)
+    return result
+
+
+@pytest.mark.parametrize("n", [3, 8, 11])
+def test_sorted_layers_equal_a_naive_loop(n):
+    fields = np.random.default_rng(n).gamma(2, 50, (n, 16, 24)).astype(np.float32)
+    np.testing.assert_allclose(sorted_layers(fields), naive_layers(fields), rtol=1e-5)
+
+
+def test_fields_are_reduced_to_means_sorted_by_brightness():
+    images = fields_of(4, (40, 24)) * np.array([3, 1, 4, 2])[:, None, None]
+    edges = [np.arange(0, 40, 5), np.arange(0, 24, 3)]
+    found = _reduce_fields(images, edges)
+    expected = [[[image[y : y + 5, x : x + 3].mean() for x in edges[1]] for y in edges[0]] for image in images]
+    np.testing.assert_allclose(found, np.array(expected)[[1, 3, 0, 2]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0, 300])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_basic_finds_illumination_and_dark_level(seed, offset):
+    truth = vignette(SPOTTED, 0.5)
+    images = exposed(spotted(32, seed=seed), truth, offset)
+    illum, dark = basic(images, order=4, dark=True)
+    assert error_of(illum, truth) < 0.04 < error_of(np.ones_like(truth), truth) / 2
+    assert (dark == dark[0, 0]).all()
+    assert dark[0, 0] == pytest.approx(offset, abs=75)
+    assert illum.mean() == pytest.approx(1, abs=1e-6)
+    assert illum.dtype == dark.dtype == np.float32
+    assert illum.shape == dark.shape == truth.shape
+
+
+def test_without_a_search_the_dark_level_is_zero_and_the_illumination_too_flat():
+    truth = vignette(SPOTTED, 0.5)
+    images = exposed(spotted(32), truth, 300)
+    flat, dark = basic(images, order=4, dark=False)
+    assert not dark.any()
+    assert error_of(flat, truth) > error_of(basic(images, order=4, dark=True)[0], truth)
+
+
+@pytest.mark.parametrize("offset", [0, 300])
+def test_even_fields_stay_even_and_tell_no_dark_level(offset):
+    images = exposed(spotted(32), 1, offset)
+    illum, dark = basic(images, order=4, dark=True)
+    assert np.abs(illum - 1).mean() < 0.005
+    assert not dark.any() or dark[0, 0] < images.min(axis=(1, 2)).mean()
+
+
+def test_basic_on_real_cells_finds_a_drawn_vignette_and_no_dark_level_in_rounding(dna):
+    truth = vignette((640, 640), 0.5)
+    own, dark = basic(dna, order=4, dark=True)
+    drawn, _ = basic(dna * truth.astype(np.float32), order=4, dark=True)
+    found = drawn / own
+    assert (found / truth / np.mean(found / truth)).std() < truth.std() / 4
+    assert not dark.any(), "a darkest layer of one count is rounding"
+    illum, dark = basic(dna[::2], order=4, dark=True)
+    before, after = residual(dna[1::2], illum, dark, bin_px=64)
+    assert after < before
+
+
+@pytest.mark.parametrize("offset", [0, 300])
+def test_basic_does_not_mind_transposing_scaling_and_order(offset):
+    images = exposed(spotted(20), vignette(SPOTTED, 0.5), offset).astype(float)
+    illum, dark = basic(images, order=4, dark=True)
+    flat, level = basic(images.swapaxes(1, 2), order=4, dark=True)
+    np.testing.assert_allclose(flat, illum.T, rtol=1e-4)
+    np.testing.assert_allclose(level, dark.T, rtol=1e-4)
+    flat, level = basic(images * 7, order=4, dark=True)
+    np.testing.assert_allclose(flat, illum, rtol=1e-4)
+    np.testing.assert_allclose(level, dark * 7, rtol=1e-4)
+    shuffled = np.random.default_rng(3).permutation(images)
+    np.testing.assert_array_equal(basic(shuffled, order=4, dark=True), (illum, dark))
+
+
+def test_mirroring_the_fields_mirrors_the_illumination():
+    images = exposed(spotted(20), vignette(SPOTTED, 0.5) * np.linspace(0.8, 1.2, 320))
+    illum, _ = basic(images, order=4, dark=True)
+    np.testing.assert_allclose(basic(images[:, ::-1, ::-1], order=4, dark=True)[0], illum[::-1, ::-1], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        fields_of(0),
+        fields_of(MIN_FIELDS - 1),
+        np.zeros((9, 96, 128), np.uint8),
+        np.full((9, 96, 128), 255, np.uint8),
+        np.full((9, 96, 128), np.nan),
+        fields_of(9, (63, 200)),
+        fields_of(9, (200, 5)),
+        fields_of(9, (1, 1)),
+    ],
+    ids=["none", "two", "black", "saturated", "nan", "63 px", "5 px", "1 px"],
+)
+def test_fields_that_tell_nothing_give_a_flat_illumination(images):
+    illum, dark = basic(images, order=4, dark=True)
+    assert (illum == 1).all()
+    assert not dark.any()
+    assert illum.shape == dark.shape == images.shape[1:]
+
+
+def test_blank_and_saturated_fields_do_not_count():
+    images = exposed(spotted(12), vignette(SPOTTED, 0.5), 200).astype(float)
+    dull = [np.full((1, *SPOTTED), value) for value in (0.0, 65535.0, np.nan)]
+    mixed = np.concatenate([dull[0], images, *dull[1:]])
+    np.testing.assert_array_equal(basic(mixed, order=4, dark=True), basic(images, order=4, dark=True))
+
+
+def test_a_few_wild_fields_do_little():
+    truth = vignette(SPOTTED, 0.5)
+    images = exposed(spotted(40), truth)
+    images[3, :130] = 60000
+    images[17, 60:180, 40:180] = 65535
+    assert error_of(basic(images, order=4, dark=True)[0], truth) < 0.02
+
+
+@pytest.mark.parametrize("n", [3, 4, 7])
+def test_few_fields_give_something_between_flat_and_the_truth(n):
+    truth = vignette(SPOTTED, 0.5)
+    illum, _ = basic(exposed(spotted(n), truth), order=4, dark=True)
+    assert error_of(illum, truth) <= error_of(np.ones_like(truth), truth)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (67, 140), (131, 250), (300, 560)])
+@pytest.mark.parametrize("order", [1, 4, 8])
+def test_any_size_and_order_gives_a_positive_illumination(shape, order):
+    images = exposed(spotted(10, shape), vignette(shape, 0.6))
+    illum, dark = basic(images, order=order, dark=True)
+    assert illum.shape == dark.shape == shape
+    assert illum.min() > 0
+    assert illum.mean() == pytest.approx(1, abs=1e-5)
+
+
+def test_fields_that_are_all_alike_are_taken_at_their_word():
+    images = np.repeat(np.round(1000 * vignette())[None], 5, axis=0)
+    assert error_of(basic(images, order=4, dark=False)[0], vignette()) < 0.02
+
+
+# --- provided
+
+
+def test_a_provided_illumination_comes_to_mean_one():
+    given = vignette() * 37
+    illum, dark = provided(fields_of(2), illum=given, name="x.npy")
+    np.testing.assert_allclose(illum, given / given.mean(), rtol=1e-6)
+    assert illum.dtype == dark.dtype == np.float32
+    assert not dark.any()
+    assert given.mean() == pytest.approx(37)
+
+
+def test_a_provided_illumination_of_another_shape_is_refused():
+    with pytest.raises(ImageError, match=r"x.npy has shape \(96, 127\); expected that of the fields, .* \(96, 128\)"):
+        provided(fields_of(2), illum=vignette()[:, :-1], name="x.npy")
+
+
+@pytest.mark.parametrize("value", [0, -1, np.nan, np.inf])
+def test_a_provided_illumination_that_is_not_positive_is_refused(value):
+    given = vignette()
+    given[3, 4] = value
+    with pytest.raises(ImageError, match=r"x.npy is no illumination: .* at \(y, x\) = \(3, 4\)"):
+        provided(fields_of(2), illum=given, name="x.npy")
+
+
+def test_a_provided_illumination_that_is_not_real_is_refused():
+    with pytest.raises(ImageError, match=r"x.npy has dtype complex128; expected real numbers"):
+        provided(fields_of(2), illum=vignette().astype(complex), name="x.npy")
+
+
+def test_a_provided_file_is_read_by_plate_and_channel(tmp_path):
+    np.save(tmp_path / "P1_IllumDNA.npy", vignette())
+    given = store.read_illumination(str(tmp_path), "{plate}_Illum{channel}.npy", plate="P1", channel="DNA")
+    np.testing.assert_array_equal(given["illum"], vignette())
+    assert "P1_IllumDNA.npy of channel 'DNA'" in given["name"]
+    found = config.provided_files(str(tmp_path), "{plate}_Illum{channel}.npy", "P1")
+    assert found == [(tmp_path / "P1_IllumDNA.npy").as_posix()]
+    assert config.provided_files(str(tmp_path), "{plate}_Illum{channel}.npy", "P2") == []
+    assert config.provided_files("", "{channel}.npy", "P1") == []
+
+
+def test_a_channel_without_a_provided_file_is_refused_by_name(tmp_path):
+    np.save(tmp_path / "IllumDNA.npy", vignette())
+    with pytest.raises(ConfigError, match=r"channel 'ER' of plate P1 has no illumination; .*IllumER.npy, got IllumDNA"):
+        store.read_illumination(str(tmp_path), "Illum{channel}.npy", plate="P1", channel="ER")
+    with pytest.raises(ConfigError, match=r"got no .npy file there: set flatfield.provided.folder"):
+        store.read_illumination("", "Illum{channel}.npy", plate="P1", channel="ER")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an array"])
+def test_a_provided_file_that_is_no_array_is_refused(tmp_path, content):
+    (tmp_path / "DNA.npy").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"DNA.npy cannot be read as an array .*; expected NPY without pickles"):
+        store.read_illumination(str(tmp_path), "{channel}.npy", plate="P1", channel="DNA")

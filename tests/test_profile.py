@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from plateline import profile, readouts
 from plateline.errors import ConfigError
 from plateline.identity import CELL, FIELD
-from plateline.profile import build_profile, count_reasons, judge_cells, judge_fields
+from plateline.profile import (
+    build_profile,
+    compare_exclusions,
+    count_reasons,
+    judge_cells,
+    judge_fields,
+    read_exclusions,
+)
 from plateline.profile.wells import MAD_SCALE, apply_gate, compute_quantity, in_unit
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -459,3 +466,82 @@ def test_no_readouts_is_no_error():
         found, warned = build(cells_of({"A01": [1]}))
     assert not [column for column in found if column.startswith("Metadata_Readout_")]
     assert list(warned.columns) == ["reason"]
+
+
+# --- exclusion lists
+
+
+LIST = {"plate": "P1", "well": "a1", "site": "", "reason": "bubble"}
+
+
+def exclusions(*rows):
+    return pd.DataFrame([LIST | row for row in rows], columns=list(LIST))
+
+
+def test_an_exclusion_list_names_wells_and_fields():
+    fields = fields_of()
+    raw = exclusions(
+        {}, {"well": "B01", "site": "2", "reason": "fibre"}, {"plate": "P9"}, {"well": "H12"}, {"site": "99"}
+    )
+    listed, unknown = read_exclusions(raw, fields, plate="P1")
+    assert listed.to_numpy().tolist() == [["A01", -1, "bubble"], ["B01", 2, "fibre"]]
+    assert unknown[["Metadata_Well", "Metadata_Site"]].to_numpy().tolist() == [["H12", -1], ["A01", 99]]
+    assert unknown["reason"].str.startswith("profile.exclude_list names no field of this plate: ").all()
+    judged, failure = judge_fields(fields, flags_of(fields), listed, exclude_flags=[], max_bad_fields=0)
+    reasons = judged.set_index(["Metadata_Well", "Metadata_Site"])["reason"]
+    assert reasons.loc["A01"].tolist() == ["by hand: bubble"] * 2
+    assert (reasons.drop([("A01", 1), ("A01", 2), ("B01", 2)]) == "").all()
+    assert failure == ""
+    assert reasons.loc[("B01", 2)] == "by hand: fibre"
+
+
+def test_fields_excluded_by_hand_do_not_give_up_a_plate():
+    fields = fields_of().assign(status="ok", reason="")
+    listed, _ = read_exclusions(
+        exclusions(*({"well": well} for well in fields["Metadata_Well"].unique())), fields, plate="P1"
+    )
+    judged, failure = judge_fields(fields, flags_of(fields), listed, exclude_flags=[], max_bad_fields=0)
+    assert failure == ""
+    assert (judged["reason"] == "by hand: bubble").all()
+
+
+def test_an_empty_exclusion_list_excludes_nothing():
+    fields = fields_of()
+    listed, unknown = read_exclusions(exclusions(), fields, plate="P1")
+    assert listed.empty
+    assert unknown.empty
+    without, _ = judge(fields)
+    with_list, _ = judge_fields(
+        fields, flags_of(fields), listed, exclude_flags=["blank", "blurred", "saturated"], max_bad_fields=0.5
+    )
+    pd.testing.assert_frame_equal(with_list, without)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"well": "Z99"}, r"exclude_list, line 2: .*Z99"),
+        ({"site": "two"}, r"exclude_list, line 2, well A01: site: got 'two'; expected a whole number"),
+        ({"reason": " "}, r"exclude_list, line 2, well A01: no reason; expected why"),
+    ],
+)
+def test_a_line_that_cannot_be_meant_is_refused(row, message):
+    with pytest.raises(ConfigError, match=message):
+        read_exclusions(exclusions(row), fields_of(), plate="P1")
+
+
+def test_a_list_without_its_columns_is_refused():
+    with pytest.raises(ConfigError, match=r"exclude_list: no column reason; expected plate, well, reason"):
+        read_exclusions(exclusions({}).drop(columns="reason"), fields_of(), plate="P1")
+
+
+def test_exclusions_are_compared_between_samples_and_controls():
+    fields = pd.DataFrame({"Metadata_Well": ["A01", "A01", "B01", "C01"], "reason": ["x", "", "", "x"]})
+    types = pd.DataFrame(
+        {"Metadata_Well": ["A01", "B01", "C01"], "Metadata_ControlType": ["sample", "negative", "untreated"]}
+    )
+    found = compare_exclusions(fields, types)
+    assert found.to_numpy().tolist() == [["fields excluded: 1 of 2 of samples (50.0%), 0 of 1 of controls (0.0%)", 2]]
+    assert compare_exclusions(fields.assign(reason=""), types).empty
+    none = compare_exclusions(fields, types.assign(Metadata_ControlType="exclude"))
+    assert none["reason"].tolist() == ["fields excluded: 0 of 0 of samples, 0 of 0 of controls"]

@@ -88,6 +88,13 @@ def make_assay(readouts=READOUTS, plates=("P1",)):
     return pd.DataFrame(rows)
 
 
+def make_positions(readouts=READOUTS):
+    row = {"Metadata_Plate": "P1", "effect": "edge", "treatment": "negative DMSO", "n_wells": 16, "effect_size": -0.62}
+    row |= {"difference": -0.1, "low": -0.2, "high": -0.05, "p": 0.01, "p_floor": 0.0005, "q": 0.04, "reason": ""}
+    refused = {"effect": "B-score", "reason": "not estimable: treatment is aligned with column"}
+    return pd.DataFrame([made | {"readout": readout} for readout in readouts for made in (row, refused)])
+
+
 def make_ledger(plate="P1"):
     shared = {"Metadata_Plate": plate, "Metadata_Site": -1, "Metadata_Timepoint": -1}
     counts = [("segment", 0, 48, 47), ("segment", 1, 48, 48), ("ingest", 0, 96, 96)]
@@ -143,6 +150,7 @@ def plate_of(wells, *, gallery=(), channels=("DNA", "GFP"), readouts=READOUTS, a
     tables = {
         "wells": wells,
         "assay": make_assay() if assay is None else assay,
+        "positions": make_positions() if assay is None else pd.DataFrame(),
         "fields": make_fields(),
         "ledger": make_ledger() if ledger is None else ledger,
     }
@@ -224,6 +232,9 @@ def test_plate_page_says_what_it_knows():
         "95 % bootstrap",
         "truncated <TIFF>",
         "C07",
+        "negative DMSO",
+        "−0.200 to −0.0500",
+        "B-score: not estimable: treatment is aligned with column",
     ):
         assert piece in text
     assert {"layout.svg", "controls.svg", "assay.svg", "heatmap-1-log2-ratio.svg", "cells-1-a01-dna.png"} <= set(page)

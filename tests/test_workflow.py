@@ -52,18 +52,28 @@ CHANGES = {
     "ingest.plate.channels": ({"1": "DNA", "2": "GFP", "3": "ER"}, ["ingest_plate"]),
     "ingest.part.projection": ("mean", ["ingest_part"]),
     "ingest.pattern.regex": (r"(?P<well>[A-Z]\d+)_z(?P<z>\d)_c(?P<channel>[12])\.tif", ["ingest_plate"]),
+    "ingest.load_data.file": ("other.csv", []),
+    "ingest.load_data.moved_from": ("/old", []),
     "platemap.columns": ({"Compound": "Compound"}, ["platemap_plate"]),
     "platemap.controls": ({"vehicle": "negative"}, ["platemap_plate"]),
+    "platemap.unit": ("nM", ["platemap_plate"]),
     "flatfield.method": ("none", ["flatfield_plate"]),
     "flatfield.seed": (1, ["flatfield_plate"]),
     "flatfield.max_fields": (5, ["flatfield_plate"]),
     "flatfield.residual_px": (16, ["flatfield_plate"]),
-    "flatfield.median.bin_px": (32, ["flatfield_plate"]),
-    "flatfield.median.smooth_px": (40, ["flatfield_plate"]),
+    "flatfield.median.bin_px": (32, []),
+    "flatfield.median.smooth_px": (40, []),
+    "flatfield.basic.order": (3, ["flatfield_plate"]),
+    "flatfield.basic.dark": (False, ["flatfield_plate"]),
+    "flatfield.provided.folder": ("illum", []),
+    "flatfield.provided.pattern": ("{channel}.npy", []),
     "qc.part.background_percentile": (10, ["qc_part"]),
     "qc.plate.blurred_z": (6, ["qc_plate"]),
     "qc.plate.saturated_fraction": (0.5, ["qc_plate"]),
-    "qc.plate.blank_range": (4, ["qc_plate"]),
+    "qc.plate.blank_contrast": (3, ["qc_plate"]),
+    "qc.plate.debris_z": (6, ["qc_plate"]),
+    "qc.plate.uneven_z": (6, ["qc_plate"]),
+    "qc.plate.drift_correlation": (0.9, ["qc_plate"]),
     "segment.method": ("plateline.segment:otsu", ["segment_part"]),
     "segment.nuclei_channel": ("GFP", ["segment_part"]),
     "segment.cell_channels": ([], ["segment_part"]),
@@ -76,6 +86,7 @@ CHANGES = {
     "profile.method": ("mean", ["profile_plate"]),
     "profile.exclude_border": (False, ["profile_plate"]),
     "profile.exclude_flags": (["blank"], ["profile_plate"]),
+    "profile.exclude_list": ("excluded.csv", ["profile_plate"]),
     "profile.max_bad_fields": (0.9, ["profile_plate"]),
     "profile.min_cells": (4, ["profile_plate"]),
     "profile.quantities": ({"ratio": "Nuclei_AreaShape_Area / Cells_AreaShape_Area"}, ["profile_plate"]),
@@ -154,6 +165,7 @@ def toy(tmp_path_factory):
     folder = make_campaign(tmp_path_factory.mktemp("toy") / "campaign", TOY)
     truncate(folder / "images" / "P2" / "C03_z1_c2.tif")
     (folder / "map2.csv").write_text((folder / "map.csv").read_text() + "H12,drug,3,uM,sample\n")
+    (folder / "excluded.csv").write_text("plate,well,site,reason\nP1,A03,,bubble\nP1,H12,,not imaged\n")
     write_sheet(folder, TOY | {"P2": TOY["P2"] | {"platemap": "map2.csv"}})
     printed = run(folder)
     (folder / "printed.txt").write_text(printed)
@@ -254,6 +266,7 @@ def test_an_edited_plate_map_never_rereads_an_image(toy, edit):
     ("column", "value", "rules"),
     [
         ("batch", "week 2", ["platemap_plate"]),
+        ("barcode", "AA-0017", ["platemap_plate"]),
         ("parts", "3", ["ingest_part", "qc_part", "segment_part", "measure_part"]),
         ("segment.otsu.grow_px", "6", ["segment_part"]),
         ("qc.plate.blurred_z", "6", ["qc_plate"]),
@@ -284,7 +297,7 @@ def test_an_added_plate_reruns_itself_and_the_screen(toy, sheet):
     ("module", "old", "new", "rules"),
     [
         ("segment.py", "_CELL_SHARE = 0.25", "_CELL_SHARE = 0.26", ["segment_part"]),
-        ("assay.py", "def zprime(", "_ = 1\n\n\ndef zprime(", ["assay_plate"]),
+        ("assay/controls.py", "def zprime(", "_ = 1\n\n\ndef zprime(", ["assay_plate"]),
         ("flatfield.py", "MIN_FIELDS = 3", "MIN_FIELDS = 4", ["flatfield_plate"]),
         ("hits/dose.py", "def four_parameter(", "_ = 1\n\n\ndef four_parameter(", ["hits_screen", "report_plate"]),
         ("layouts/pattern.py", "def index(", "_ = 1\n\n\ndef index(", ["ingest_plate"]),
@@ -350,6 +363,29 @@ def test_left_over_parts_are_named_when_a_run_starts(fresh):
     write_sheet(fresh, {"P1": {"parts": "1"}, "P2": TOY["P2"] | {"platemap": "map2.csv"}})
     printed = run(fresh, "results/ingest/P1/part-1.parquet")
     assert "results/ingest/P1/part-2.parquet is left from an earlier config" in printed
+
+
+def test_a_source_that_has_grown_is_warned_of(fresh):
+    new = fresh / "images" / "P1" / "A09_z0_c1.tif"
+    shutil.copy(fresh / "images" / "P1" / "A01_z0_c1.tif", new)
+    write_sheet(fresh, TOY | {"P2": TOY["P2"] | {"platemap": "map2.csv"}})
+    printed = run(fresh, "--forcerun", "verdict_screen")
+    assert re.search(r"plate P1: images/P1 has 37 files, 36 when it was indexed", printed)
+    assert "plate P2: images" not in printed
+
+
+def test_an_edited_exclusion_list_reaches_the_profile_and_no_pixel(fresh):
+    write_config(fresh, with_value(TOY_CONFIG, "profile.exclude_list", "excluded.csv"))
+    run(fresh, "results/profile/P1.parquet")
+    well = pd.read_parquet(fresh / "results/profile/P1.parquet").set_index("Metadata_Well").loc["A03"]
+    assert well["Metadata_Status"] == "no images"
+    ledger = pd.read_parquet(fresh / "results/profile/P1.ledger.parquet")
+    assert "by hand: bubble" in set(ledger.loc[ledger["kind"] == "exclusion", "reason"])
+    warnings = " ".join(ledger.loc[ledger["kind"] == "warning", "reason"])
+    assert "profile.exclude_list names no field of this plate: not imaged" in warnings
+    assert "fields excluded: 1 of 3 of samples (33.3%), 0 of 6 of controls (0.0%)" in warnings
+    (fresh / "excluded.csv").write_text("plate,well,reason\n")
+    assert {"profile_plate P1"} <= planned(fresh, "results/profile/P1.parquet") <= {"profile_plate P1"}
 
 
 # --- a run that is disturbed

@@ -39,6 +39,10 @@ def check_config(config: dict, schema: dict, where: str = "config") -> None:
         _check_method(filled, stage, where)
     _check_channels(filled, where)
     _check_readouts(filled, where)
+    listed = filled["profile"]["exclude_list"]
+    if listed and not Path(listed).is_file():
+        msg = f"{where}: profile.exclude_list: no file {listed!r}; expected a table of wells and fields to exclude"
+        raise ConfigError(msg)
 
 
 def _check_method(config: dict, stage: str, where: str) -> None:
@@ -143,9 +147,10 @@ def _check_paths(line: dict[str, str], where: str) -> None:
     if not ingested and not Path(line["source"]).is_dir():
         msg = f"{where}: source: no folder {line['source']!r}; expected the folder of the plate's images"
         raise ConfigError(msg)
-    if not Path(line["platemap"]).is_file():
-        msg = f"{where}: platemap: no file {line['platemap']!r}; expected the plate map of this plate"
-        raise ConfigError(msg)
+    for file in (line["platemap"], settings.platemap_of(line) if Path(line["platemap"]).is_file() else ""):
+        if not Path(file).is_file():
+            msg = f"{where}: platemap: no file {file!r}; expected the plate map of this plate"
+            raise ConfigError(msg)
 
 
 def _fit_schema(value: dict, schema: dict, where: str) -> None:

@@ -5,6 +5,7 @@ Standard library only: every cluster job imports this before anything else.
 
 import ast
 import csv
+import glob
 import hashlib
 import importlib.util
 import json
@@ -42,7 +43,8 @@ GRAINS = ("fit", "part", "plate", "screen")
 SHEET_FACTS = {
     ("ingest", "plate"): ("source", "layout", "shape"),
     ("ingest", "part"): ("source", "layout"),
-    ("platemap", "plate"): ("batch", "shape"),
+    ("platemap", "plate"): ("batch", "barcode", "shape"),
+    ("assay", "plate"): ("shape",),
 }
 
 # Doors that cannot change a number; the store counts by its FORMAT.
@@ -63,6 +65,50 @@ def read_sheet(path: str | Path) -> list[dict[str, str]]:
             msg = f"sheet {path}, plate {row.get('plate')}: more cells than the header has columns"
             raise ConfigError(msg)
     return [{key: value.strip() for key, value in row.items() if key and value and value.strip()} for row in rows]
+
+
+def platemap_of(plate: dict[str, str]) -> str:
+    """File with the plate map of a plate: the sheet's, or the one that a Broad `barcode_platemap.csv` names for it.
+
+    Parameters
+    ----------
+    plate : dict
+        Line of the sheet. The plate is looked up by its `barcode`, or its name where there is none.
+
+    Raises
+    ------
+    ConfigError
+        If the table cannot be read, does not name exactly one map of the barcode, or the map is no plain name.
+    """
+    table = Path(plate["platemap"])
+    if table.name != "barcode_platemap.csv":
+        return str(table)
+    barcode, maps = plate.get("barcode") or plate["plate"], _maps_by_barcode(table)
+    if barcode not in maps:
+        near = [known for known in maps if known.lstrip("0") == barcode.lstrip("0")]
+        found = ", ".join((near or sorted(maps))[:5])
+        msg = (
+            f"plate sheet, plate {plate['plate']}: {table} has no barcode {barcode!r} (it has {found}); expected the "
+            "plate's name or its column barcode"
+        )
+        raise ConfigError(msg)
+    names = sorted(maps[barcode])
+    if len(names) > 1 or not names[0] or Path(names[0]).name != names[0]:
+        msg = f"{table}: barcode {barcode!r} has the plate map {' and '.join(names)!r}; expected one name of a file"
+        raise ConfigError(msg)
+    return str(table.parent / "platemap" / f"{names[0].removesuffix('.txt')}.txt")
+
+
+def _maps_by_barcode(table: Path) -> dict[str, set[str]]:
+    """Names of the plate maps of each barcode."""
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        pairs = [(row["Assay_Plate_Barcode"].strip(), row["Plate_Map_Name"].strip()) for row in rows]
+    except (OSError, ValueError, csv.Error, KeyError, AttributeError) as error:
+        msg = f"{table} cannot be read ({error}); expected a CSV with Assay_Plate_Barcode and Plate_Map_Name"
+        raise ConfigError(msg) from error
+    return {barcode: {name for other, name in pairs if other == barcode} for barcode, _ in pairs}
 
 
 def fill_defaults(value: dict, schema: dict) -> dict:
@@ -221,6 +267,12 @@ def _bare_source(tree: ast.Module) -> str:
     return ast.unparse(tree)
 
 
+def provided_files(folder: str, pattern: str, plate: str) -> list[str]:
+    """Files of a folder whose names fit a pattern with `{plate}` and `{channel}`, for one plate and any channel."""
+    name = "*".join(glob.escape(piece.replace("{plate}", plate)) for piece in pattern.split("{channel}"))
+    return sorted(path.as_posix() for path in Path(folder).glob(name)) if folder else []
+
+
 def digest_file(path: str | Path) -> str:
     """sha256 of a file's bytes, 32 hexadecimal digits; `missing` when there is none."""
     path = Path(path)
@@ -270,6 +322,25 @@ def check_run() -> None:
         raise EditedDuringRun(msg)
 
 
+def source_state(folder: str | Path) -> dict[str, float]:
+    """Number of files under a source folder, and the newest time of change among them, seconds since 1970."""
+    times = [path.stat().st_mtime for path in Path(folder).rglob("*") if path.is_file()]
+    return {"files": len(times), "newest": max(times, default=0.0)}
+
+
+def grown(plate: dict[str, str], root: str | Path = "results") -> str:
+    """Why a plate's source is not what was indexed; empty when it is, or is gone, or was never indexed."""
+    recorded = Path(root, "ingest", plate["plate"], "source.json")
+    if not recorded.is_file() or not Path(plate["source"]).is_dir():
+        return ""
+    before, now = json.loads(recorded.read_text()), source_state(plate["source"])
+    if before == now:
+        return ""
+    index = f"results/ingest/{plate['plate']}/images.parquet"
+    found = f"{plate['source']} has {now['files']} files, {before['files']} when it was indexed, or newer ones"
+    return f"plate {plate['plate']}: {found}; to take them in, run snakemake -R {index}"
+
+
 def orphans(parts: dict[str, int], root: str | Path = "results") -> list[Path]:
     """Tables and plates under `results` that no rule of this config makes; nothing is deleted.
 
@@ -292,7 +363,7 @@ def orphans(parts: dict[str, int], root: str | Path = "results") -> list[Path]:
 
 
 def _is_orphan(path: Path, parts: dict[str, int]) -> bool:
-    plate = path.parts[1].removesuffix(".parquet").removesuffix(".ledger").removesuffix(".zarr")
+    plate = re.sub(r"((\.ledger|\.positions)?\.parquet|\.zarr)$", "", path.parts[1])
     part = re.match(r"part-(\d+)\.", path.name)
     hidden = any(name.startswith(".") for name in path.parts)
     return not hidden and (plate not in parts or bool(part and int(part[1]) > parts[plate]))

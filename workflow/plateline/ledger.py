@@ -57,7 +57,9 @@ def of_job(job, entries: Iterable[pd.DataFrame]) -> pd.DataFrame:
     entries : iterable of DataFrame
         From `counted` and `noted`.
     """
-    table = pd.concat([pd.DataFrame(columns=["kind"]), *entries], ignore_index=True)
+    # As objects, since pandas would guess the type of a column that one entry lacks.
+    told = [entry.astype(object) for entry in entries if len(entry)]
+    table = pd.concat([pd.DataFrame(columns=["kind"], dtype=object), *told], ignore_index=True)
     table["rule"], table["stage"] = job.rule, job.rule.rpartition("_")[0]
     table["part"] = int(job.wildcards.get("part", 0))
     if plate := job.wildcards.get("plate"):

@@ -12,11 +12,22 @@ from pathlib import Path
 from plateline.errors import ConfigError
 
 # module with index(source, *, plate, shape, **options) -> (planes, left_out) and read_plane(source, path, page)
-LAYOUTS = {"pattern": "plateline.layouts.pattern"}
+LAYOUTS = {
+    "pattern": "plateline.layouts.pattern",
+    "load_data": "plateline.layouts.load_data",
+    "imagexpress": "plateline.layouts.imagexpress",
+    "cellvoyager": "plateline.layouts.cellvoyager",
+    "phenix": "plateline.layouts.phenix",
+    "incell": "plateline.layouts.incell",
+    "ome-zarr": "plateline.layouts.ome_zarr",
+    "ome-tiff": "plateline.layouts.ome_tiff",
+}
 # (N, Y, X), **options -> illum (Y, X), dark (Y, X)
 FLATFIELDS = {
     "none": "plateline.flatfield:none",
     "median": "plateline.flatfield:median",
+    "basic": "plateline.flatfield:basic",
+    "provided": "plateline.flatfield:provided",
 }
 # (C, Y, X) float32, **options -> {compartment: (Y, X) int32}
 SEGMENTERS = {"otsu": "plateline.segment:otsu"}

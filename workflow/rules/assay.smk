@@ -1,7 +1,8 @@
-"""Is the plate any good: Z', robust Z', SSMD of the declared readouts.
+"""Is the plate any good: statistics of its controls and effects of position, for the declared readouts.
 
 Needs: the wells of a plate.
-Makes: results/assay/{plate}.parquet (one readout and positive control).
+Makes: results/assay/{plate}.parquet (one readout and positive control), {plate}.positions.parquet (one readout and
+position effect).
 """
 
 
@@ -11,6 +12,7 @@ rule assay_plate:
         wells="results/profile/{plate}.parquet",
     output:
         table="results/assay/{plate}.parquet",
+        positions="results/assay/{plate}.positions.parquet",
         ledger="results/assay/{plate}.ledger.parquet",
     log:
         "logs/assay_plate/{plate}.log",

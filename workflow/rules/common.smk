@@ -96,7 +96,13 @@ def part_numbers(plate):
 
 def platemap_file(wildcards):
     """Input: the file with the plate map of a plate."""
-    return PLATES[wildcards.plate]["platemap"]
+    return settings.platemap_of(PLATES[wildcards.plate])
+
+
+def exclude_list(wildcards):
+    """Input: the table of wells and fields of a plate that are excluded by hand, if there is one."""
+    path = section("profile", "plate")(wildcards)["exclude_list"]
+    return [path] if path else []
 
 
 def ledgers_of(plate):
@@ -116,6 +122,14 @@ def ledgers_of(plate):
     return [f"results/{job}.ledger.parquet" for job in jobs]
 
 
+def provided_files(wildcards):
+    """Input: the illuminations that the config provides for a plate; none for other methods of flatfield."""
+    chosen = section("flatfield", "plate")(wildcards)
+    if chosen["method"] != "provided":
+        return []
+    return settings.provided_files(**chosen["options"], plate=wildcards.plate)
+
+
 def plate_ledgers(wildcards):
     """Input: the ledgers of a plate."""
     return ledgers_of(wildcards.plate)
@@ -131,5 +145,7 @@ def screen_ledgers(wildcards):
 def start_run():
     """What the run rests on goes to results/run.json; tables that no rule makes any more are named."""
     settings.begin_run([*workflow.configfiles, config["sheet"]], config)
+    for warning in filter(None, map(settings.grown, PLATES.values())):
+        logger.warning(warning)
     for path in settings.orphans({plate: len(part_numbers(plate)) for plate in PLATES}):
         logger.warning(f"{path} is left from an earlier config; no rule makes it now")

@@ -1,6 +1,6 @@
 """Uneven illumination and dark level, per channel.
 
-Needs: the pixels of a plate and the part tables that vouch for them.
+Needs: the pixels of a plate and the part tables that vouch for them; illuminations of your own where provided.
 Makes: results/flatfield/{plate}/flatfield.parquet (one channel), {plate}_Illum{Channel}.npy, {plate}_Dark{Channel}.npy.
 """
 
@@ -9,6 +9,7 @@ rule flatfield_plate:
     """Estimate the illumination of each channel from a seeded sample of fields."""
     input:
         fields=parts("results/ingest/{plate}/part-{part}.parquet"),
+        provided=provided_files,
     output:
         table="results/flatfield/{plate}/flatfield.parquet",
         ledger="results/flatfield/{plate}/flatfield.ledger.parquet",

@@ -1,6 +1,6 @@
 """Cells become wells: exclusions, gates, readouts, aggregation, counts.
 
-Needs: plate map, fields with flags, objects and features of a plate.
+Needs: plate map, fields with flags, objects and features of a plate; the exclusion list where there is one.
 Makes: results/profile/{plate}.parquet (one well).
 """
 
@@ -13,6 +13,7 @@ rule profile_plate:
         flags="results/qc/{plate}/fields.parquet",
         objects=parts("results/segment/{plate}/part-{part}.parquet"),
         cells=parts("results/measure/{plate}/part-{part}.parquet"),
+        exclusions=exclude_list,
     output:
         table="results/profile/{plate}.parquet",
         ledger="results/profile/{plate}.ledger.parquet",

@@ -1,7 +1,8 @@
 """Image quality per field and channel.
 
 Needs: the pixels of a plate and the part tables that vouch for them.
-Makes: results/qc/{plate}/part-{part}.parquet (metrics), fields.parquet (metrics and flags). Flags exclude in `profile`.
+Makes: results/qc/{plate}/part-{part}.parquet (metrics), fields.parquet (metrics and flags), drift.parquet (trends in the
+order of imaging). Flags exclude in `profile`.
 """
 
 
@@ -36,6 +37,7 @@ rule qc_plate:
         metrics=parts("results/qc/{plate}/part-{part}.parquet"),
     output:
         table="results/qc/{plate}/fields.parquet",
+        drift="results/qc/{plate}/drift.parquet",
         ledger="results/qc/{plate}/fields.ledger.parquet",
     log:
         "logs/qc_plate/{plate}.log",

@@ -10,6 +10,7 @@ rule report_plate:
     input:
         wells="results/profile/{plate}.parquet",
         assay="results/assay/{plate}.parquet",
+        positions="results/assay/{plate}.positions.parquet",
         fields=parts("results/ingest/{plate}/part-{part}.parquet"),
         segmented=parts("results/segment/{plate}/part-{part}.fields.parquet"),
         flags="results/qc/{plate}/fields.parquet",

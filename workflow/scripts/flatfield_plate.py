@@ -1,6 +1,5 @@
 """Estimate the illumination of each channel from a seeded sample of fields."""
 
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -13,11 +12,13 @@ with log.job(snakemake) as counts:
     fields = store.read_tables(snakemake.input.fields)
     good = fields[fields["status"] == "ok"]
     sample = flatfield.sample_fields(good, max_fields=section["max_fields"], seed=section["seed"])
-    estimate = partial(methods.load("flatfield", section["method"]), **section["options"])
+    estimate, options = methods.load("flatfield", section["method"]), section["options"]
     rows = []
     for number, channel in enumerate(fields["channels"].iloc[0].split("|") if len(fields) else []):
         images = store.read_stack(store.images_of(plate), sample, number)
-        illum, dark = estimate(images)
+        if section["method"] == "provided":
+            options = store.read_illumination(**section["options"], plate=plate, channel=channel)
+        illum, dark = estimate(images, **options)
         before, after = flatfield.residual(images, illum, dark, bin_px=section["residual_px"])
         beside = Path(snakemake.output.table).parent
         store.save_array(illum, beside / f"{plate}_Illum{channel}.npy")
@@ -26,7 +27,8 @@ with log.job(snakemake) as counts:
         rows.append(
             {"Metadata_Plate": plate, "Metadata_Channel": channel, "checksum": checksum, "n_fields": len(images)}
         )
-        rows[-1] |= {"residual_before": before, "residual_after": after}
+        rows[-1] |= {"residual_before": before, "residual_after": after, "dark_level": float(dark.mean())}
+        rows[-1] |= {"divided_by": float(options["illum"].mean()) if section["method"] == "provided" else 1.0}
     made = store.provenance(snakemake.params, snakemake.input)
     entries = [
         ledger.counted("fields", len(fields), len(good)),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from plateline import ingest, ledger, log, methods, store
+from plateline import config, ingest, ledger, log, methods, store
 
 plate, section = snakemake.wildcards.plate, snakemake.params.section
 
@@ -21,6 +21,7 @@ with log.job(snakemake) as counts:
         dtype=shared.dtype,
         omero={**shared._asdict(), "name": plate, "shape": shape},
     )
+    store.save_json(config.source_state(section["source"]), Path(snakemake.output.table).with_name("source.json"))
     made = store.provenance(snakemake.params, snakemake.input)
     left_out["reason"] = left_out["path"] + ": " + left_out["reason"]
     entries = [ledger.counted("planes", found, len(index)), ledger.noted("exclusion", "planes", left_out)]

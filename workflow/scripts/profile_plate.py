@@ -9,9 +9,16 @@ from plateline import ledger, log, methods, profile, store
 section = snakemake.params.section
 
 with log.job(snakemake) as counts:
+    fields = store.read_tables(snakemake.input.fields)
+    platemap = store.read_table(snakemake.input.platemap)
+    listed = [
+        profile.read_exclusions(store.read_values(path, "exclusion list"), fields, plate=snakemake.wildcards.plate)
+        for path in snakemake.input.exclusions
+    ]
     fields, failure = profile.judge_fields(
-        store.read_tables(snakemake.input.fields),
+        fields,
         store.read_table(snakemake.input.flags),
+        *[known for known, _ in listed],
         exclude_flags=section["exclude_flags"],
         max_bad_fields=section["max_bad_fields"],
     )
@@ -22,7 +29,7 @@ with log.job(snakemake) as counts:
     wells, warnings = profile.build_profile(
         cells[reasons == ""],
         fields,
-        store.read_table(snakemake.input.platemap),
+        platemap,
         aggregate=partial(methods.load("profile", section["method"]), **section["options"]),
         declared=section,
         min_cells=section["min_cells"],
@@ -33,6 +40,8 @@ with log.job(snakemake) as counts:
     entries = [
         ledger.counted("fields", len(fields), len(fields) - len(bad)),
         ledger.noted("exclusion", "fields", bad),
+        ledger.noted("warning", "fields", profile.compare_exclusions(fields, platemap)),
+        *[ledger.noted("warning", "fields", unknown) for _, unknown in listed],
         ledger.counted("cells", len(cells), int((reasons == "").sum())),
         ledger.noted("exclusion", "cells", profile.count_reasons(cells, reasons)),
         ledger.noted("warning", "wells", few if not failure else few.iloc[:0]),

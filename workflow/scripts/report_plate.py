@@ -27,6 +27,7 @@ with log.job(snakemake) as counts:
     tables = {
         "wells": wells,
         "assay": store.read_table(snakemake.input.assay),
+        "positions": store.read_table(snakemake.input.positions),
         "fields": store.read_table(snakemake.input.flags),
         "ledger": store.read_tables(snakemake.input.ledgers),
     }

@@ -53,9 +53,15 @@ READS = {
             "ssmd",
             "ssmd_low",
             "ssmd_high",
+            "signal_window",
             "cv_negative",
+            "cv_positive",
             "confidence",
         ],
+    ),
+    "positions": (
+        ["Metadata_Plate", "readout", "effect", "treatment", "detail", "reason"],
+        ["n_wells", "effect_size", "difference", "low", "high", "relative", "p", "p_floor", "q", "confidence"],
     ),
     "fields": (["Metadata_Channel", "flags"], ["focus_slope", "saturation", "background", "foreground", "snr"]),
     "ledger": (
@@ -108,8 +114,8 @@ def plate_page(
     Parameters
     ----------
     tables : dict of str to DataFrame
-        This plate's ``wells`` (profile table), ``assay``, ``fields`` (quality of each field and channel, with flags),
-        ``ledger``; each may be empty, as after a failure.
+        This plate's ``wells`` (profile table), ``assay``, ``positions`` (position effects), ``fields`` (quality of each
+        field and channel, with flags), ``ledger``; each may be empty, as after a failure.
     plate : str
         Name of the plate.
     readouts : list of str
@@ -135,7 +141,9 @@ def plate_page(
     LabelError
         If a picture of the gallery does not fit its labels or the channels.
     """
-    read = {name: _complete(tables[name], name, readouts) for name in ("wells", "assay", "fields", "ledger")}
+    read = {
+        name: _complete(tables[name], name, readouts) for name in ("wells", "assay", "positions", "fields", "ledger")
+    }
     wells, ledger = read["wells"], sections.places_of(read["ledger"])
     files, figures = plate_figures(wells, readouts)
     if len(read["assay"]):
@@ -147,6 +155,7 @@ def plate_page(
         "failures": ledger.loc[ledger["kind"] == "failure", "reason"].tolist(),
         "figures": figures,
         "assay": sections.assay_table(read["assay"]),
+        "positions": sections.position_table(read["positions"]),
         "level": _level(read["assay"]),
         "gallery": shown,
         "quality": sections.quality_table(read["fields"]),

@@ -43,6 +43,8 @@ STAGES = [
     "ledger",
 ]
 
+QUALITY_FLAGS = ("blank", "blurred", "saturated", "debris", "uneven", "duplicate")
+
 
 def assay_table(assay: pd.DataFrame) -> Table:
     """One row per readout and positive group: Z', robust Z' and SSMD with intervals, numbers of wells, the reason."""
@@ -63,9 +65,33 @@ def assay_table(assay: pd.DataFrame) -> Table:
         "interval ": ("robust_zprime_span", span),
         "SSMD": ("ssmd", number),
         "interval  ": ("ssmd_span", span),
+        "signal window": ("signal_window", number),
         "CV neg.": ("cv_negative", share),
+        "CV pos.": ("cv_positive", share),
     }
     return replace(table(frame, used(columns, frame)), notes=notes_of(frame, "readout", "positive"))
+
+
+def position_table(positions: pd.DataFrame) -> Table:
+    """One row per readout and position effect that could be estimated; below, why others could not."""
+    frame = positions.copy()
+    frame["span"] = [interval(*pair) for pair in zip(frame["low"], frame["high"], strict=True)]
+    columns = {
+        "readout": ("readout", text),
+        "effect of": ("effect", text),
+        "wells of": ("treatment", text),
+        "wells": ("n_wells", count),
+        "effect size": ("effect_size", number),
+        "difference": ("difference", number),
+        "interval": ("span", span),
+        "relative": ("relative", number),
+        "p": ("p", share),
+        "smallest p": ("p_floor", share),
+        "q": ("q", share),
+        "detail": ("detail", text),
+    }
+    shown = frame[frame["reason"] == ""]
+    return replace(table(shown, used(columns, shown)), notes=notes_of(frame, "effect"))
 
 
 def count_table(ledger: pd.DataFrame) -> Table:
@@ -153,10 +179,10 @@ def quality_table(fields: pd.DataFrame) -> Table:
     rows = []
     for channel, group in fields.groupby("Metadata_Channel", sort=False):
         flags = group["flags"].str.split("|").explode()
-        tally = {flag: int((flags == flag).sum()) for flag in ("blank", "blurred", "saturated")}
+        tally = {flag: int((flags == flag).sum()) for flag in QUALITY_FLAGS}
         medians = group[["focus_slope", "snr", "background", "foreground"]].median().to_dict()
         rows.append({"channel": channel, "fields": len(group), **tally, **medians})
-    counts = {name: (name, count) for name in ("fields", "blank", "blurred", "saturated")}
+    counts = {name: (name, count) for name in ("fields", *QUALITY_FLAGS)}
     measures = {
         "focus slope": "focus_slope",
         "signal to noise": "snr",

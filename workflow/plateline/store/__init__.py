@@ -4,7 +4,16 @@
 `files` the rest. `FORMAT` is raised by hand when what is written changes; that reruns every stage.
 """
 
-from plateline.store.files import read_json, read_sheets, read_texts, read_values, save_array, save_json, save_pages
+from plateline.store.files import (
+    read_illumination,
+    read_json,
+    read_sheets,
+    read_texts,
+    read_values,
+    save_array,
+    save_json,
+    save_pages,
+)
 from plateline.store.keys import chain, checksum
 from plateline.store.parts import part, share_wells
 from plateline.store.plate import (
@@ -38,6 +47,7 @@ __all__ = [
     "provenance",
     "read_field",
     "read_flatfield",
+    "read_illumination",
     "read_json",
     "read_labels",
     "read_sheets",

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from plateline.errors import PlatemapError
+from plateline.errors import ConfigError, PlatemapError
 
 
 def temporary(path: Path) -> Path:
@@ -61,6 +61,43 @@ def save_array(array: npt.NDArray, path: str | Path) -> None:
     write_whole(path, lambda file: file.write_bytes(buffer.getvalue()))
 
 
+def read_illumination(folder: str, pattern: str, *, plate: str, channel: str) -> dict[str, object]:
+    """An illumination that another program saved as NPY.
+
+    Parameters
+    ----------
+    folder : str
+        Where the files are.
+    pattern : str
+        Name of a file, with `{channel}` and, where plates have their own, `{plate}`.
+    plate, channel : str
+        What stands in their place.
+
+    Returns
+    -------
+    dict
+        `illum`, the array as it was saved, and `name`, the file and its channel.
+
+    Raises
+    ------
+    ConfigError
+        If the channel has no file, or the file is no array.
+    """
+    path = Path(folder, pattern.replace("{plate}", plate).replace("{channel}", channel))
+    if not folder or not path.is_file():
+        there = ", ".join(sorted(file.name for file in Path(folder).glob("*.npy"))[:8]) if folder else ""
+        msg = (
+            f"flatfield.provided: channel {channel!r} of plate {plate} has no illumination; expected the file {path}, "
+            f"got {there or 'no .npy file there'}: set flatfield.provided.folder and pattern"
+        )
+        raise ConfigError(msg)
+    try:
+        return {"illum": np.load(path, allow_pickle=False), "name": f"illumination {path} of channel {channel!r}"}
+    except (ValueError, OSError, EOFError) as error:
+        msg = f"flatfield.provided: {path} cannot be read as an array ({error}); expected NPY without pickles"
+        raise ConfigError(msg) from error
+
+
 def save_pages(pages: dict[str, bytes], folder: str | Path) -> None:
     """Save a page and its pictures, and remove pictures of an earlier run; `index.html` comes last."""
     folder = Path(folder)
@@ -82,8 +119,10 @@ def read_json(path: str | Path) -> dict | list:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def read_values(path: str | Path) -> pd.DataFrame:
+def read_values(path: str | Path, what: str = "plate map") -> pd.DataFrame:
     """Cells of a CSV, TSV or XLSX table as text, as a person typed them; blank cells are empty text.
+
+    `what` the table is goes into the message.
 
     Raises
     ------
@@ -101,7 +140,7 @@ def read_values(path: str | Path) -> pd.DataFrame:
             raise ValueError(msg)
         return table
     except (ValueError, OSError, KeyError, BadZipFile) as error:
-        msg = f"plate map {path} cannot be read as a table ({error}); expected CSV, TSV or XLSX with a header line"
+        msg = f"{what} {path} cannot be read as a table ({error}); expected CSV, TSV or XLSX with a header line"
         raise PlatemapError(msg) from error
 
 
@@ -126,6 +165,8 @@ def read_sheets(path: str | Path) -> dict[str, pd.DataFrame]:
         width = max(map(len, lines), default=0)
         filled = [line + [""] * (width - len(line)) for line in lines]
         return {"": pd.DataFrame(filled, columns=range(width), dtype=object)}
+    except MemoryError:
+        raise
     except Exception as error:  # a broken workbook fails its reader in ways of its own
         msg = f"plate map {path} cannot be read as a table ({error}); expected CSV, TSV or XLSX (config/README.md)"
         raise PlatemapError(msg) from error

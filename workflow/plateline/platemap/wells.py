@@ -1,49 +1,26 @@
-"""What is in each well: compound, dose and control type, from a table in anybody's words.
+"""The plate map in the house's words, and the part of it that has images.
 
-Owns the house's words for a plate map and the way of others into them. It guesses nothing: a well, a number or a
-control type it cannot read is refused by name, and a well that the map does not know enters no statistics.
+It guesses nothing: a well, a number or a control type it cannot read is refused by name, and a well that the map does
+not know enters no statistics.
 """
 
 import numpy as np
 import pandas as pd
 
-from plateline.errors import PlatelineError, PlatemapError
-from plateline.identity import PREFIX, READOUT, parse_well, split_well
-
-CONTROL_TYPES = ["negative", "untreated", "positive", "reference", "blank", "sample", "exclude"]
-# JUMP's words: https://github.com/jump-cellpainting/JUMP-Target; its diverse positives are references, not one control.
-JUMP = {
-    "negcon": "negative",
-    "poscon": "positive",
-    "poscon_cp": "positive",
-    "poscon_orf": "positive",
-    "poscon_crispr": "positive",
-    "poscon_diverse": "reference",
-    "trt": "sample",
-    "empty": "untreated",
-}
-COLUMNS = [
-    "Metadata_Plate",
-    "Metadata_Well",
-    "Metadata_Row",
-    "Metadata_Column",
-    "Metadata_Compound",
-    "Metadata_Concentration",
-    "Metadata_ConcentrationUnit",
-    "Metadata_log10_molar",
-    "Metadata_Treatment",
-    "Metadata_ControlType",
-]
+from plateline.errors import PlatemapError
+from plateline.identity import PREFIX, READOUT, split_well
+from plateline.platemap.columns import read_concentrations, read_control_types, read_wells
+from plateline.platemap.mangled import refuse_damage
+from plateline.platemap.words import COLUMNS, LOG10_MOLAR, TO_JUMP, house_names, one_spelling
 
 # Columns that Plateline fills in itself: a map may not bring its own meaning of them.
 _OURS = ["Site", "Timepoint", "ObjectNumber", "Key", "Object_Count", "Site_Count", "Sites_Expected", "Status", "Reason"]
 _DERIVED = ["log10_molar", "Treatment"]
-_LOOSE = {"um": "uM", "nm": "nM", "pm": "pM", "mm": "mM"}
-_LOG10_MOLAR = {"M": 0, "mM": -3, "uM": -6, "nM": -9, "pM": -12}
+_PLACE = ["Row", "Column"]
 
 
 def tidy(
-    raw: pd.DataFrame, *, plate: str, shape: int, columns: dict[str, str], controls: dict[str, str]
+    raw: pd.DataFrame, *, plate: str, shape: int, columns: dict[str, str], controls: dict[str, str], unit: str = ""
 ) -> pd.DataFrame:
     """Plate map in the house's words, one row per well of the map, sorted by well.
 
@@ -58,10 +35,13 @@ def tidy(
         Wells of the plate, a key of `plateline.identity.SHAPES`.
     columns : dict of str to str
         Names of the map -> names of the house without ``Metadata_`` (``Well``, ``Compound``, ``Concentration``,
-        ``ConcentrationUnit``, ``ControlType``, ...). Columns not named here keep their name.
+        ``ConcentrationUnit``, ``ControlType``, ...). Columns not named here keep their name, but for the Broad's
+        (`plateline.platemap.words.BROAD`) and concentrations with their unit in the header, ``Concentration_uM``.
     controls : dict of str to str
         Words of the map for control types -> `CONTROL_TYPES`; read before `JUMP` and the house's own words, all
-        without regard to case.
+        without regard to case. A well without control type has that of its compound, if it is named here.
+    unit : {'', 'M', 'mM', 'uM', 'nM', 'pM'}
+        Unit that molar concentrations are converted to; empty leaves them in the map's own.
 
     Returns
     -------
@@ -71,24 +51,30 @@ def tidy(
         and for a concentration of 0. Units nM, uM (any spelling of micro), mM and pM in either case, and M, are molar.
         `Metadata_Treatment` is ``compound@concentration unit`` (six significant digits), the compound alone without
         concentration, the control type without compound. A well without control type is a ``sample`` if it has a
-        compound, else ``untreated``. An empty map gives an empty table of the same columns.
+        compound, else ``untreated``. `Metadata_pert_type` and `Metadata_control_type` are JUMP's words for it; where
+        the map brings these columns their words are kept, and read where it has no ``ControlType``. An empty map gives
+        an empty table of the same columns.
 
     Raises
     ------
     PlatemapError
         If the map has no column of wells, lacks a column named in `columns`, has two columns of one name or one that
         Plateline fills itself; if a well is none, is not on the plate or occurs twice; if a concentration is no
-        number >= 0; if a control type is unknown; if the map names plates but not this one.
+        number >= 0 or has two units; if a control type is unknown or contradicted; if the map names plates but not this
+        one; if a spreadsheet made a date, a number or an error of a name.
     """
-    frame = _rename(raw, plate, columns)
+    frame, header_unit = _rename(raw, plate, columns)
     frame = _keep_plate(frame, plate)
     frame["Metadata_Plate"] = pd.Series(plate, index=frame.index, dtype=object)
-    frame["Metadata_Well"] = _read_wells(frame["Metadata_Well"], plate, shape)
-    for column in ("Metadata_Compound", "Metadata_Concentration", "Metadata_ConcentrationUnit", "Metadata_ControlType"):
-        if column not in frame:
+    frame["Metadata_Well"] = read_wells(frame["Metadata_Well"], plate, shape)
+    for column in COLUMNS:
+        if column not in frame and column.removeprefix(PREFIX) not in _DERIVED + _PLACE:
             frame[column] = pd.Series("", index=frame.index, dtype=object)
-    frame["Metadata_Concentration"] = _read_concentrations(frame, plate)
-    frame["Metadata_ControlType"] = _read_control_types(frame, plate, controls)
+    refuse_damage(frame, plate)
+    doses, units = read_concentrations(frame, plate, header_unit)
+    frame["Metadata_Concentration"], frame["Metadata_ConcentrationUnit"] = doses, units
+    frame["Metadata_ControlType"] = read_control_types(frame, plate, controls)
+    frame = _to_jump(_convert(frame, unit))
     frame = _derive(frame)
     further = [column for column in frame if column not in COLUMNS]
     return frame[COLUMNS + further].sort_values("Metadata_Well", ignore_index=True)
@@ -129,16 +115,16 @@ def whole_plate(
     return frame, tidy[~known].assign(reason="the plate has no images of this well").reset_index(drop=True)
 
 
-def _rename(raw: pd.DataFrame, plate: str, columns: dict[str, str]) -> pd.DataFrame:
-    """All columns as stripped text under their ``Metadata_`` names."""
+def _rename(raw: pd.DataFrame, plate: str, columns: dict[str, str]) -> tuple[pd.DataFrame, str]:
+    """All columns as stripped text under their ``Metadata_`` names, and the unit in the concentration's header."""
     missing = [theirs for theirs in columns if theirs not in raw]
     if missing:
         msg = f"plate map of {plate} has no column {missing}, named in platemap.columns; it has {list(raw.columns)}"
         raise PlatemapError(msg)
-    names = [PREFIX + str(columns.get(name, name)).strip().removeprefix(PREFIX) for name in raw]
+    names, unit = house_names([str(name) for name in raw], columns)
     _check_names(names, plate)
     frame = raw.set_axis(names, axis=1).reset_index(drop=True).astype(object)
-    return frame.where(frame.notna(), "").apply(lambda column: column.astype(str).str.strip().astype(object))
+    return frame.where(frame.notna(), "").apply(lambda column: column.astype(str).str.strip().astype(object)), unit
 
 
 def _check_names(names: list[str], plate: str) -> None:
@@ -164,66 +150,41 @@ def _keep_plate(frame: pd.DataFrame, plate: str) -> pd.DataFrame:
     chosen = frame[frame["Metadata_Plate"].isin([plate, ""])].reset_index(drop=True)
     if chosen.empty:
         named = sorted(set(frame["Metadata_Plate"]))[:10]
-        msg = f"plate map has no row of plate {plate}, only of {named}; correct its column Plate or the plate sheet"
+        bare = frame["Metadata_Plate"].str.lstrip("0").isin([plate.lstrip("0")]).any()
+        zeros = " (a spreadsheet may have taken leading zeros)" if bare else ""
+        msg = f"plate map has no row of plate {plate}, only of {named}{zeros}; correct its column Plate or the sheet"
         raise PlatemapError(msg)
     return chosen
 
 
-def _read_wells(texts: pd.Series, plate: str, shape: int) -> pd.Series:
-    try:
-        wells = texts.map(lambda text: parse_well(text, shape)).astype(object)
-    except PlatelineError as error:
-        msg = f"plate map of {plate}: {error}; correct the map or `shape` in the plate sheet"
-        raise PlatemapError(msg) from error
-    repeated = sorted(set(wells[wells.duplicated()]))
-    if repeated:
-        msg = f"plate map of {plate} has more than one row for {', '.join(repeated)}; expected one row per well"
-        raise PlatemapError(msg)
-    return wells
+def _convert(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """Concentrations in one unit where they are molar and a unit is asked for."""
+    exponents = frame["Metadata_ConcentrationUnit"].map(one_spelling).map(LOG10_MOLAR).astype(float)
+    molar = exponents.notna() & (unit != "")
+    if not molar.any():
+        return frame
+    factors = 10.0 ** (exponents[molar] - LOG10_MOLAR[unit])
+    # Twelve digits: 100 nM and 0.1 uM must become the same number.
+    doses = [float(f"{dose:.12g}") for dose in frame.loc[molar, "Metadata_Concentration"] * factors]
+    frame.loc[molar, "Metadata_Concentration"] = doses
+    frame.loc[molar, "Metadata_ConcentrationUnit"] = unit
+    return frame
 
 
-def _read_concentrations(frame: pd.DataFrame, plate: str) -> pd.Series:
-    """Concentrations as float64, NaN where the map says nothing."""
-    texts = frame["Metadata_Concentration"]
-    # NaN stays NaN through to_numeric, so that "nan" and "inf" written by hand are refused with the other texts.
-    numbers = pd.to_numeric(texts.where(texts != "", np.nan), errors="coerce").astype(float)
-    bad = (texts != "") & ~(np.isfinite(numbers) & (numbers >= 0))
-    if bad.any():
-        well, text = frame.loc[bad.idxmax(), "Metadata_Well"], texts[bad.idxmax()]
-        hint = ": write the decimal with a point" if "," in text else ""
-        msg = (
-            f"plate map of {plate}, well {well}: concentration {text!r} is no number; expected a number >= 0, "
-            f"or nothing where there is no dose{hint} ({bad.sum()} such wells)"
-        )
-        raise PlatemapError(msg)
-    return numbers
-
-
-def _read_control_types(frame: pd.DataFrame, plate: str, controls: dict[str, str]) -> pd.Series:
-    words = {**{word: word for word in CONTROL_TYPES}, **JUMP}
-    words |= {theirs.strip().lower(): ours.strip().lower() for theirs, ours in controls.items()}
-    texts = frame["Metadata_ControlType"]
-    default = pd.Series(np.where(frame["Metadata_Compound"] != "", "sample", "untreated"), frame.index, dtype=object)
-    types = texts.str.lower().map(words).where(texts != "", default).astype(object)
-    bad = ~types.isin(CONTROL_TYPES)
-    if bad.any():
-        well, text = frame.loc[bad.idxmax(), "Metadata_Well"], texts[bad.idxmax()]
-        msg = (
-            f"plate map of {plate}, well {well}: control type {text!r} is unknown ({bad.sum()} such wells); expected "
-            f"one of {', '.join(CONTROL_TYPES)}, a word of JUMP ({', '.join(JUMP)}) or one named in platemap.controls"
-        )
-        raise PlatemapError(msg)
-    return types
+def _to_jump(frame: pd.DataFrame) -> pd.DataFrame:
+    """JUMP's words for the control type, where the map has not its own."""
+    for place, column in enumerate(("Metadata_pert_type", "Metadata_control_type")):
+        words = frame["Metadata_ControlType"].map({ours: pair[place] for ours, pair in TO_JUMP.items()})
+        frame[column] = frame[column].where(frame[column] != "", words).astype(object)
+    return frame
 
 
 def _derive(frame: pd.DataFrame) -> pd.DataFrame:
     """Add what follows from the columns read: unit in one spelling, log10 molar, treatment, place on the plate."""
-    units = frame["Metadata_ConcentrationUnit"].str.replace("[µμ]", "u", regex=True).astype(object)
-    # People write um and NM; a bare m is left alone, since it may be meant for milli.
-    units = units.map(lambda unit: _LOOSE.get(unit.lower(), unit))
+    units = frame["Metadata_ConcentrationUnit"].map(one_spelling).astype(object)
     dose = frame["Metadata_Concentration"]
     # A concentration of 0 has no logarithm; NaN keeps the well out of curves without a warning.
-    exponent = units.map(_LOG10_MOLAR).astype(float)
+    exponent = units.map(LOG10_MOLAR).astype(float)
     frame["Metadata_ConcentrationUnit"] = units
     frame["Metadata_log10_molar"] = np.log10(dose.where(dose > 0)) + exponent
     name = frame["Metadata_Compound"].where(frame["Metadata_Compound"] != "", frame["Metadata_ControlType"])
