@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
@@ -21,6 +24,7 @@ from plateline.qc import (
     no_metrics,
     power_slope,
 )
+from plateline.qc.levels import levels_of, mean, median_deviation, part, quantile
 
 BBBC013 = Path(__file__).parents[1] / "resources" / "bbbc013" / "images"
 CHANNELS = ["FKHR", "DNA"]
@@ -439,3 +443,26 @@ def test_no_fields_give_an_empty_table_of_all_columns(plate):
     assert empty.empty
     assert {*METRICS, *FLAGS, "flags"} <= set(empty.columns)
     assert empty[FLAGS].dtypes.eq(bool).all()
+
+
+@given(
+    image=npst.arrays(
+        st.sampled_from(["uint8", "uint16", "int16", "float32"]),
+        st.integers(1, 60),
+        elements={"max_value": 200, "min_value": 0},
+    ),
+    share=st.floats(0, 1),
+)
+def test_levels_give_what_sorting_gives(image, share):
+    levels = levels_of(image)
+    np.testing.assert_allclose(quantile(levels, share), np.quantile(image.astype(float), share), atol=1e-9)
+    centre = np.median(image.astype(float))
+    np.testing.assert_allclose(median_deviation(levels, centre), np.median(np.abs(image - centre)), atol=1e-4)
+    np.testing.assert_allclose(mean(levels), image.mean(dtype=float), atol=1e-9)
+    half = part(levels, levels.values > centre)
+    assert half.counts.sum() == (image > centre).sum()
+
+
+def test_levels_of_nothing_have_no_numbers():
+    nothing = part(levels_of(np.ones(3, np.uint8)), np.array([False]))
+    assert all(np.isnan(number) for number in (quantile(nothing, 0.5), mean(nothing), median_deviation(nothing, 0)))
