@@ -52,6 +52,16 @@ CHANGES = {
     "ingest.plate.channels": ({"1": "DNA", "2": "GFP", "3": "ER"}, ["ingest_plate"]),
     "ingest.part.projection": ("mean", ["ingest_part"]),
     "ingest.pattern.regex": (r"(?P<well>[A-Z]\d+)_z(?P<z>\d)_c(?P<channel>[12])\.tif", ["ingest_plate"]),
+    # The toy's layout is `pattern`: what other layouts are told reruns nothing.
+    "ingest.imagexpress.projections": ("both", []),
+    **{
+        f"ingest.{layout}.measurement": ("second", [])
+        for layout in ("imagexpress", "cellvoyager", "phenix", "incell", "ome-zarr", "ome-tiff")
+    },
+    **{f"ingest.{layout}.acquisition": ("2", []) for layout in ("phenix", "ome-zarr", "ome-tiff")},
+    "ingest.ome-tiff.plate_id": ("Plate:1", []),
+    "ingest.ome-zarr.versions": (["0.5"], []),
+    "ingest.phenix.versions": (["V6"], []),
     "ingest.load_data.file": ("other.csv", []),
     "ingest.load_data.moved_from": ("/old", []),
     "platemap.columns": ({"Compound": "Compound"}, ["platemap_plate"]),

@@ -97,7 +97,7 @@ def no_metrics() -> pd.DataFrame:
 
 
 def _measure_plane(plane: npt.NDArray, full_scale: float, background_percentile: float) -> dict[str, float]:
-    if not plane.size or not np.isfinite(plane).all():
+    if not plane.size or (plane.dtype.kind == "f" and not np.isfinite(plane).all()):
         return dict.fromkeys(METRICS, np.nan)
     levels = levels_of(plane)
     low, background, high = (quantile(levels, percent / 100) for percent in (0.1, background_percentile, 99.9))

@@ -42,8 +42,7 @@ def power_slope(plane: npt.NDArray) -> float:
     if len(radii) < 2 or plane.min() == plane.max():
         return np.nan
     rings, weights = _rings(plane.shape, short)
-    centred = plane - plane.mean(dtype=np.float64)
-    sums = np.bincount(rings, (_power(centred.astype(np.float32)) * weights).ravel())[radii]
+    sums = np.bincount(rings, (_power(_centred(plane)) * weights).ravel())[radii]
     return float(np.polyfit(np.log(radii), np.log(sums), 1)[0]) if (sums > 0).all() else np.nan
 
 
@@ -71,9 +70,10 @@ def focus_score(plane: npt.NDArray) -> float:
     if min(plane.shape) < _RINGS or plane.min() == plane.max():
         return np.nan
     rings, weights = _rings(plane.shape, _RINGS)
-    windowed = (plane - plane.mean(dtype=np.float64)) * _window(plane.shape)
-    sums = np.bincount(rings, (_power(windowed.astype(np.float32)) * weights).ravel())
-    power = sums / np.bincount(rings, weights.ravel())  # mean of a ring
+    windowed = _centred(plane)
+    windowed *= _window(plane.shape)
+    sums = np.bincount(rings, (_power(windowed) * weights).ravel())
+    power = sums / _ring_sizes(plane.shape, _RINGS)  # mean of a ring
     floor = power[_NOISE_RINGS].min()
     total = power[_FOCUS_RINGS]
     # Total power 0 is a periodic image whose waves all fall on other rings.
@@ -91,12 +91,11 @@ def laplacian(plane: npt.NDArray) -> float:
 
     NaN for a constant image and one of less than 3 pixels a side; the outermost pixels have no Laplacian.
     """
-    variance = plane.var(dtype=np.float64)
-    if min(plane.shape) < 3 or not variance:
+    if min(plane.shape) < 3 or plane.min() == plane.max():
         return np.nan
-    light = plane.astype(np.float32)
+    light = _centred(plane)
     curvature = light[:-2, 1:-1] + light[2:, 1:-1] + light[1:-1, :-2] + light[1:-1, 2:] - 4 * light[1:-1, 1:-1]
-    return float(curvature.var(dtype=np.float64) / variance)
+    return _mean_square(curvature - float(curvature.mean(dtype=np.float64))) / _mean_square(light)
 
 
 def tenengrad(plane: npt.NDArray) -> float:
@@ -108,21 +107,33 @@ def tenengrad(plane: npt.NDArray) -> float:
     ----------
     Krotkov (1988), https://doi.org/10.1007/BF00127822.
     """
-    variance = plane.var(dtype=np.float64)
-    if min(plane.shape) < 3 or not variance:
+    if min(plane.shape) < 3 or plane.min() == plane.max():
         return np.nan
-    light = plane.astype(np.float32)
+    light = _centred(plane)
     across = light[:, 2:] - light[:, :-2]
     down = light[2:] - light[:-2]
     across = across[:-2] + 2 * across[1:-1] + across[2:]
     down = down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:]
-    return float((np.square(across) + np.square(down)).mean(dtype=np.float64) / variance)
+    return (_mean_square(across) + _mean_square(down)) / _mean_square(light)
+
+
+def _centred(plane: npt.NDArray) -> npt.NDArray[np.float32]:
+    """The plane about its mean; a Python float keeps it in single precision."""
+    centred = plane.astype(np.float32)
+    centred -= float(plane.mean(dtype=np.float64))
+    return centred
+
+
+def _mean_square(values: npt.NDArray[np.float32]) -> float:
+    return float(np.square(values).mean(dtype=np.float64))
 
 
 def _power(plane: npt.NDArray) -> npt.NDArray:
     """Power of the half spectrum, (Y, X // 2 + 1)."""
     spectrum = fft.rfft2(plane)
-    return spectrum.real**2 + spectrum.imag**2
+    power = np.square(spectrum.real)
+    power += np.square(spectrum.imag)
+    return power
 
 
 @lru_cache(maxsize=4)
@@ -134,6 +145,13 @@ def _rings(shape: tuple[int, int], per_unit: int) -> tuple[npt.NDArray, npt.NDAr
     # last.
     weights[:, 1 : (shape[1] + 1) // 2] = 2
     return (frequency * per_unit).astype(np.intp).ravel(), weights
+
+
+@lru_cache(maxsize=4)
+def _ring_sizes(shape: tuple[int, int], per_unit: int) -> npt.NDArray[np.float64]:
+    """Frequencies of the whole spectrum in each ring."""
+    rings, weights = _rings(shape, per_unit)
+    return np.bincount(rings, weights.ravel()).astype(np.float64)
 
 
 @lru_cache(maxsize=2)
