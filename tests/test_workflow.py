@@ -361,7 +361,6 @@ def test_parts_do_not_change_a_number(fresh):
     for parts in ("3", "2"):
         write_sheet(fresh, {"P1": TOY["P1"] | {"parts": parts}, "P2": TOY["P2"] | {"platemap": "map2.csv"}})
         run(fresh, "results/profile/P1.parquet")
-        shutil.rmtree(fresh / "old", ignore_errors=True)
         for left in (fresh / "results").glob(f"*/P1/part-{int(parts) + 1}*"):
             left.unlink()
         for stage, table in before.items():
@@ -482,12 +481,7 @@ def test_the_profile_finds_what_was_drawn(toy):
     assert ratio["negative"] < ratio["sample"] < ratio["positive"]
     assert (wells.loc[["A02", "B02", "C02"], "Metadata_Readout_percent_moved"] == 100).all()
     assert wells.loc["A01", "Metadata_Treatment"] == "DMSO"
-    assert (
-        pd.read_parquet(toy / "results/profile/P2.parquet")
-        .set_index("Metadata_Well")
-        .loc["C03"]
-        .equals(pd.read_parquet(toy / "results/profile/P2.parquet").set_index("Metadata_Well").loc["C03"])
-    )
+    assert (wells["Metadata_Readout_cells"] == 16).all()
 
 
 def test_a_lost_field_is_not_a_toxic_well(toy):

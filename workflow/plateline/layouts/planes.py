@@ -92,8 +92,8 @@ def _refuse_repeats(planes: pd.DataFrame, source: Path) -> None:
         first, second = repeated.iloc[0], repeated.iloc[1]
         plane = ", ".join(f"{column.removeprefix('Metadata_')} {first[column]}" for column in PLANE)
         msg = (
-            f"{first['path']} and {second['path']} in {source} are both {plane}; expected one file per plane: let the "
-            "regex read what tells them apart (site, timepoint, z) or match only one of them"
+            f"{first['path']} and {second['path']} in {source} are both {plane}; expected one file per plane: say in "
+            "the layout's options what tells them apart (site, timepoint, z), or take only one of them"
         )
         raise SourceError(msg)
 
