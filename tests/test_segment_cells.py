@@ -4,17 +4,21 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from drawn import CELLS, OTSU, assert_cells, disc, picture, real_field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage as ndi
+from scipy.stats import spearmanr
+from skimage.io import imread
 from skimage.segmentation import expand_labels
 
+from plateline import metrics
 from plateline.errors import ConfigError
 from plateline.identity import COMPARTMENTS
-from plateline.segment import cells, complete, segment_field
+from plateline.segment import cells, complete, object_table, segment_field
 from plateline.segment.cells import propagate
 from plateline.segment.classical import otsu
 from plateline.segment.labels import number_objects
@@ -190,6 +194,22 @@ def test_regularisation_weighs_distance_against_brightness():
     assert (near[20] == np.where(np.arange(60) < 30, 1, 2)).all()
     along = propagate(seeds, brightness, mask, regularisation=1e-6)
     assert (along[20] == np.where(np.arange(60) < 20, 1, 2)).all()
+
+
+def test_propagated_cells_agree_with_cellprofilers(data):
+    folder = data / "examplehuman"
+    image = np.stack([imread(next((folder / "images").glob(f"*d{c}.tif"))) for c in (0, 2)]).astype(np.float32)
+    # 0.64 of the way up is where CellProfiler's threshold lies in this image.
+    table = object_table(segment(image, method="propagation", grow_px=60, foreground_share=0.64))
+    ours = table.pivot(index="Metadata_ObjectNumber", columns="compartment")
+    theirs, whole = (pd.read_csv(folder / f"{name}.csv") for name in ("Nuclei", "Cells"))
+    places = [ours[("centroid_y", "nuclei")], ours[("centroid_x", "nuclei")]]
+    centres = theirs[["AreaShape_Center_Y", "AreaShape_Center_X"]].to_numpy()
+    pairs = metrics.match_points(centres, np.stack(places, axis=1), 5.0)
+    assert len(pairs) > 0.95 * len(theirs)
+    areas = ours[("area", "cells")].to_numpy()[pairs[:, 1]], whole["AreaShape_Area"].to_numpy()[pairs[:, 0]]
+    assert spearmanr(*areas).statistic > 0.8
+    assert 0.9 < np.median(areas[0] / areas[1]) < 1.1
 
 
 def test_the_names_of_the_methods_are_those_of_the_config():
