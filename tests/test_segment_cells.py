@@ -185,6 +185,23 @@ def test_propagation_of_a_real_field_is_that_of_a_loop(field):
     np.testing.assert_array_equal(found, naive_propagation(seeds, brightness, mask, 0.05))
 
 
+def test_no_way_leads_through_another_nucleus():
+    seeds = np.zeros((6, 9), np.int32)
+    seeds[1:5, 1:3], seeds[1:5, 3:5] = 1, 2  # touching, on level ground where steps cost nothing
+    found = propagate(seeds, np.zeros((6, 9), np.float32), np.ones((6, 9), bool), regularisation=0.0)
+    np.testing.assert_array_equal(found[seeds > 0], seeds[seeds > 0])
+    assert (found > 0).all()
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (1, 1), (1, 30)])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_field_of_hardly_any_pixels_is_taken(method, shape):
+    done = complete(
+        {"nuclei": np.zeros(shape, np.int32)}, np.ones((2, *shape), np.float32), **(CELLS | {"method": method})
+    )
+    assert_cells(done, shape)
+
+
 def test_regularisation_weighs_distance_against_brightness():
     seeds = np.zeros((40, 60), np.int32)
     seeds[20, 15], seeds[20, 44] = 1, 2
