@@ -1,18 +1,22 @@
 """What a segmenter must return, the table of objects, and one field through a method."""
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import CELLS, OTSU, assert_cells, picture, real_field
+import yaml
+from drawn import CELLS, OTSU, assert_cells, empty_fields, picture, real_field
 
-from plateline import segment
+from plateline import config, methods, segment
 from plateline.errors import ConfigError, ImageError, LabelError
 from plateline.identity import COMPARTMENTS, NO_FIELD
 from plateline.segment import check_labels, in_pixels, object_table, segment_field
 from plateline.segment.classical import otsu
 from plateline.segment.labels import number_objects
+
+ROOT = Path(__file__).parents[1]
 
 # object_table
 
@@ -187,6 +191,65 @@ def test_objects_are_numbered_in_the_order_of_their_first_pixels(seed):
     assert numbers.dtype == np.int32
     assert segment.count(labels) == len(expected) - 1
     assert not number_objects(np.zeros((3, 3), np.int32)).any()
+
+
+# every method
+
+
+SCHEMA = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())["properties"]["segment"]
+# Those of other packages run with stand-ins in test_segment_plugins.py.
+NAMES = [name for name, path in methods.SEGMENTERS.items() if "plugins" not in path]
+
+
+def segment_by(name, image):
+    """Labels of a field by a method with the options it has by default."""
+    options = in_pixels(config.fill_defaults({}, SCHEMA)[name], float("nan"), where="a test")
+    return segment_field(image, partial(methods.load("segment", name), **options), cells=CELLS, where=name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_keeps_the_contract_on_a_real_field(name):
+    image = real_field(1, "A01")
+    before = image.copy()
+    labels = segment_by(name, image)
+    assert_cells(labels, image.shape[1:])
+    assert 200 < segment.count(labels["nuclei"]) < 400
+    np.testing.assert_array_equal(image, before)
+    again = segment_by(name, before)
+    assert all(np.array_equal(labels[compartment], again[compartment]) for compartment in COMPARTMENTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["zero", "constant", "noise", "gradient"])
+def test_every_method_finds_nothing_in_a_blank_field(name, kind):
+    blank = np.stack([empty_fields()[kind]] * 2).astype(np.float32)
+    labels = segment_by(name, blank)
+    assert not any(labels[compartment].any() for compartment in COMPARTMENTS)
+    assert len(object_table(labels)) == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 50), (17, 23)])
+def test_every_method_takes_a_field_smaller_than_a_tile(name, shape):
+    image = np.random.default_rng(0).integers(0, 200, (2, *shape)).astype(np.float32)
+    assert_cells(segment_by(name, image), shape)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_takes_one_giant_object(name):
+    image = np.zeros((2, 200, 220), np.float32)
+    image[:, 8:-8, 8:-8] = 100
+    labels = segment_by(name, image)
+    assert_cells(labels, (200, 220))
+    assert segment.count(labels["nuclei"]) >= 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_refuses_pixels_that_are_not_finite(name):
+    image = picture([(30, 30)])[None].copy()
+    image[0, 3, 3] = np.nan
+    with pytest.raises(ImageError, match="1 pixels are not finite"):
+        methods.load("segment", name)(image, **in_pixels(config.fill_defaults({}, SCHEMA)[name], 1.0, where="a test"))
 
 
 # lengths
