@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from plateline import config, methods, store
+from plateline import config, methods, segment, store
 from plateline.store import tables
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ DOORS = ("store/", "layouts/", "compute.py", "config.py", "methods.py", "log.py"
 GROUND = [name for name in MODULES if not name.startswith(DOORS)]
 # What every cluster job imports before anything else.
 LIGHT = ("config.py", "methods.py", "errors.py", "identity.py", "readouts.py")
-NUMBERS = {"numpy", "scipy", "skimage", "sklearn", "pandas", "numba", "dask"}
+NUMBERS = {"numpy", "scipy", "skimage", "sklearn", "pandas", "numba", "dask", "cc3d", "edt"}
 OPENS_FILES = {"pathlib", "os", "io", "shutil", "tempfile", "subprocess", "socket", "glob", "csv", "pickle", "urllib"}
 TELLS = {"logging", "warnings", "sys", "importlib"}
 TECHNOLOGY = {
@@ -247,7 +247,13 @@ def test_every_dependency_is_pinned():
 
 
 def test_what_is_imported_is_pinned():
-    named = {"sklearn": "scikit-learn", "skimage": "scikit-image", "yaml": "pyyaml", "google_crc32c": "google-crc32c"}
+    named = {
+        "sklearn": "scikit-learn",
+        "skimage": "scikit-image",
+        "yaml": "pyyaml",
+        "google_crc32c": "google-crc32c",
+        "cc3d": "connected-components-3d",
+    }
     pinned = {requirement.partition("==")[0] for requirement in PROJECT["dependencies"]}
     trees = [*MODULES.values(), *(ast.parse(path.read_text()) for path in SCRIPTS.values())]
     used = {named.get(name, name) for tree in trees for name in foreign(tree)}
@@ -301,12 +307,24 @@ def test_the_demos_config_and_sheet_fit_their_schemas():
         jsonschema.Draft202012Validator(PLATES).validate(config.fill_defaults(line, PLATES))
 
 
+# A step that all methods of a stage share has a block of its own: its keys are those of no single method.
+SHARED = {"segment": {"cells": segment.complete}}
+
+
+def test_the_block_of_a_shared_step_has_the_keywords_of_its_function():
+    for stage, steps in SHARED.items():
+        for name, function in steps.items():
+            parameters = inspect.signature(function).parameters.values()
+            keywords = {key.name for key in parameters if key.kind == key.KEYWORD_ONLY}
+            assert set(CONFIG["properties"][stage]["properties"][name]["properties"]) == keywords
+
+
 def test_sections_are_stages_and_blocks_are_grains_or_methods():
     sections = {name: rule for name, rule in CONFIG["properties"].items() if name != "sheet"}
     assert list(sections) == [stage for stage in config.STAGES if stage != "ledger"]
     for stage, rule in sections.items():
         blocks = {name for name, key in rule["properties"].items() if key.get("additionalProperties") is False}
-        assert blocks - {*config.GRAINS} <= set(methods.TABLES.get(stage, {}))
+        assert blocks - {*config.GRAINS, *SHARED.get(stage, {})} <= set(methods.TABLES.get(stage, {}))
         assert blocks & {*config.GRAINS} <= set(config.STAGES[stage])
         assert "custom" in rule["properties"] or stage not in methods.TABLES
 
@@ -317,7 +335,7 @@ def test_sections_are_stages_and_blocks_are_grains_or_methods():
 def test_the_block_of_a_method_has_the_keywords_of_its_function(stage, name):
     found = methods.load(stage, name)
     function = found.index if inspect.ismodule(found) else found
-    given = {"ingest": {"plate", "shape"}, "classify": {"seed"}}.get(stage, set())
+    given = {"ingest": {"plate", "shape"}, "segment": {"tile_px"}, "classify": {"seed"}}.get(stage, set())
     parameters = inspect.signature(function).parameters.values()
     keywords = {key.name for key in parameters if key.kind in (key.KEYWORD_ONLY, key.POSITIONAL_OR_KEYWORD)} - given
     if stage not in {"correct", "classify"}:
@@ -326,7 +344,8 @@ def test_the_block_of_a_method_has_the_keywords_of_its_function(stage, name):
     if (stage, name) == ("flatfield", "provided"):  # its options name files, which the script reads for it
         assert keywords == {"illum", "name"}
         keywords = set(inspect.signature(store.read_illumination).parameters) - {"plate", "channel"}
-    assert set(block.get("properties", {})) == keywords
+    # A length in micrometres in the config is one in pixels to the function.
+    assert {re.sub("_um$", "_px", key) for key in block.get("properties", {})} == keywords
 
 
 def test_the_stores_format_is_where_the_digest_looks_for_it():
