@@ -51,9 +51,23 @@ def _check_method(config: dict, stage: str, where: str) -> None:
     if method is None:
         return
     methods.target(stage, method)
-    model = config[stage].get(method if method in methods.TABLES[stage] else "custom", {}).get("model")
-    if model and not Path(model).is_file():
+    model = settings.model_of(config, stage)
+    if model == settings.FITTED:
+        _check_fit(config, method, where)
+    elif model and not Path(model).is_file():
         msg = f"{where}: {stage}: model: no file {model!r}; expected the weights of method {method}"
+        raise ConfigError(msg)
+
+
+def _check_fit(config: dict, method: str, where: str) -> None:
+    """A model can be trained when there are images and masks, and it is for the method that uses it."""
+    fit = config["segment"]["fit"]
+    missing = [key for key in ("images", "masks") if not settings.files_of(fit[key])]
+    if missing or fit["method"] != method:
+        msg = (
+            f"{where}: segment.{method}.model is 'fit': got segment.fit with method {fit['method']}, images "
+            f"{fit['images']!r} and masks {fit['masks']!r}; expected method {method} and two folders with TIFF files"
+        )
         raise ConfigError(msg)
 
 

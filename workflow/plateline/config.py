@@ -27,7 +27,7 @@ STAGES = {
     "platemap": ("plate",),
     "flatfield": ("plate",),
     "qc": ("part", "plate"),
-    "segment": ("part",),
+    "segment": ("fit", "part"),
     "measure": ("part",),
     "profile": ("plate",),
     "assay": ("plate",),
@@ -51,6 +51,9 @@ SHEET_FACTS = {
 NOT_COUNTED = {"plateline", "plateline.methods", "plateline.log", "plateline.store"}
 
 RUN = Path("results/run.json")
+# Models that come with the clone, and the one that a campaign trains.
+SHIPPED = PACKAGE.parents[1] / "resources" / "models"
+FITTED = "results/segment/model.safetensors"
 
 
 def read_sheet(path: str | Path) -> list[dict[str, str]]:
@@ -163,18 +166,36 @@ def section(config: dict, stage: str, grain: str, plate: dict[str, str] | None =
     dict
         Sorted by key at every level, because Snakemake compares params by their text. The options of the chosen method
         stand under `options`; the blocks of other methods and grains are left out. An option `model` is a file: its
-        digest stands under `model_digest`, so that new weights count as a change.
+        digest stands under `model_digest`, so that new weights count as a change; of a model that a rule trains, the
+        file is an input instead.
     """
     stage_config = override(config, plate or {}).get(stage, {})
+    if grain == "fit":  # a training depends on nothing else
+        return json.loads(json.dumps(stage_config["fit"], sort_keys=True))
     blocks = {*GRAINS, "custom", *methods.TABLES.get(stage, {})}
     chosen = {key: value for key, value in stage_config.items() if key not in blocks}
     chosen |= stage_config.get(grain, {})
     chosen |= {fact: (plate or {})[fact] for fact in SHEET_FACTS.get((stage, grain), ()) if fact in (plate or {})}
     if method := method_of(config, stage, plate):
         chosen["options"] = stage_config.get(method if method in methods.TABLES[stage] else "custom", {})
-        if model := chosen["options"].get("model"):
+        model = model_of(config, stage, plate)
+        if model and model != FITTED:
             chosen["model_digest"] = digest_file(model)
     return json.loads(json.dumps(chosen, sort_keys=True))
+
+
+def model_of(config: dict, stage: str, plate: dict[str, str] | None = None) -> str:
+    """File with the model of the method a stage uses; empty for a method without one.
+
+    The option `model` is a path, `fit` for the model that this campaign trains, or empty for the one that is shipped.
+    """
+    method = method_of(config, stage, plate)
+    known = method in methods.TABLES.get(stage, {})
+    model = override(config, plate or {}).get(stage, {}).get(method if known else "custom", {}).get("model")
+    if model is None:
+        return ""
+    shipped = SHIPPED / f"{method}.safetensors"
+    return {"": str(shipped), "fit": FITTED}.get(model, model)
 
 
 def method_of(config: dict, stage: str, plate: dict[str, str] | None = None) -> str | None:
@@ -265,6 +286,11 @@ def _bare_source(tree: ast.Module) -> str:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
+
+
+def files_of(folder: str) -> list[str]:
+    """TIFF files of a folder, sorted; none of no folder."""
+    return sorted(path.as_posix() for path in Path(folder).glob("*.tif*")) if folder else []
 
 
 def provided_files(folder: str, pattern: str, plate: str) -> list[str]:

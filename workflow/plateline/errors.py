@@ -25,6 +25,10 @@ class LabelError(PlatelineError, ValueError):
     """A label image that does not fit its field or breaks the contract of its method."""
 
 
+class ModelError(PlatelineError, ValueError):
+    """A model file or a training set that does not fit its method."""
+
+
 class StaleError(PlatelineError, RuntimeError):
     """Pixels or tables that do not belong together; the message names the rule to rerun."""
 

@@ -31,6 +31,10 @@ FLATFIELDS = {
 }
 # (C, Y, X) float32, **options -> {compartment: (Y, X) int32}, nuclei at least
 SEGMENTERS = {
+    "flow": "plateline.models.flow:flow",
+    "distance": "plateline.models.distance:distance",
+    "stardist": "plateline.models.stardist:stardist",
+    "boundary": "plateline.models.boundary:boundary",
     "otsu": "plateline.segment.classical:otsu",
     "adaptive": "plateline.segment.classical:adaptive",
 }

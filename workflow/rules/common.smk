@@ -61,12 +61,13 @@ def section(stage, grain):
     return of_rule
 
 
-def code(stage):
-    """Param: digest of the code a stage runs."""
+def code(stage, grain=""):
+    """Param: digest of the code a stage runs; of a training, that of the training."""
 
     def of_rule(wildcards):
+        method = settings.method_of(config, stage, plate_of(wildcards))
         return settings.code_digest(
-            stage, settings.method_of(config, stage, plate_of(wildcards))
+            stage, "plateline.models.training" if grain == "fit" else method
         )
 
     return of_rule
@@ -97,6 +98,19 @@ def part_numbers(plate):
 def platemap_file(wildcards):
     """Input: the file with the plate map of a plate."""
     return settings.platemap_of(PLATES[wildcards.plate])
+
+
+def model_file(wildcards):
+    """Input: the model of the segmenter of a plate, if it has one."""
+    return settings.model_of(config, "segment", plate_of(wildcards)) or []
+
+
+def training_files(wildcards):
+    """Input: the images and masks to train on."""
+    fit = config["segment"]["fit"]
+    return [
+        path for key in ("images", "masks") for path in settings.files_of(fit[key])
+    ]
 
 
 def exclude_list(wildcards):
@@ -138,6 +152,8 @@ def plate_ledgers(wildcards):
 def screen_ledgers(wildcards):
     """Input: the ledgers of all plates and of the screen."""
     screen = ["correct/profiles", "hits/hits", "classify/predictions"]
+    models = [settings.model_of(config, "segment", row) for row in PLATES.values()]
+    screen += ["segment/model"] if settings.FITTED in models else []
     of_plates = [ledger for plate in PLATES for ledger in ledgers_of(plate)]
     return of_plates + [f"results/{job}.ledger.parquet" for job in screen]
 

@@ -1,7 +1,7 @@
 """The only module that opens files: OME-Zarr plates, Parquet tables, keys, resume.
 
 `plate` owns pixels and labels, `tables` the Parquet files and their provenance, `parts` what a killed job leaves,
-`files` the rest. `FORMAT` is raised by hand when what is written changes; that reruns every stage.
+`models` weights and training sets, `files` the rest. `FORMAT` is raised by hand when what is written changes; that reruns every stage.
 """
 
 from plateline.store.files import (
@@ -15,6 +15,7 @@ from plateline.store.files import (
     save_pages,
 )
 from plateline.store.keys import chain, checksum
+from plateline.store.models import drop_state, read_model, read_pairs, read_state, save_model, save_state
 from plateline.store.parts import part, share_wells
 from plateline.store.plate import (
     images_of,
@@ -41,6 +42,7 @@ FORMAT = 1
 __all__ = [
     "chain",
     "checksum",
+    "drop_state",
     "images_of",
     "lay_out",
     "part",
@@ -50,8 +52,11 @@ __all__ = [
     "read_illumination",
     "read_json",
     "read_labels",
+    "read_model",
+    "read_pairs",
     "read_sheets",
     "read_stack",
+    "read_state",
     "read_table",
     "read_tables",
     "read_texts",
@@ -61,7 +66,9 @@ __all__ = [
     "save_anndata",
     "save_array",
     "save_json",
+    "save_model",
     "save_pages",
+    "save_state",
     "save_table",
     "share_wells",
     "write_field",
