@@ -89,6 +89,14 @@ CHANGES = {
     "segment.cell_channels": ([], ["segment_part"]),
     "segment.tile_px": (48, ["segment_part"]),
     **{f"segment.adaptive.{key}": (9, []) for key in ("smooth_px", "window_px", "min_area_px", "min_distance_px")},
+    "segment.cellpose.pretrained": ("nuclei", []),
+    "segment.cellpose.diameter_um": (12, []),
+    "segment.cellpose.flow_threshold": (0.5, []),
+    "segment.cellpose.cellprob_threshold": (1.0, []),
+    "segment.stardist_plugin.pretrained": ("2D_paper_dsb2018", []),
+    **{f"segment.stardist_plugin.{key}": (0.5, []) for key in ("scale", "probability", "overlap")},
+    "segment.instanseg.pretrained": ("single_channel_nuclei", []),
+    "segment.instanseg.own_pixel_um": (0.25, []),
     "segment.otsu.smooth_px": (1.5, ["segment_part"]),
     "segment.otsu.min_area_px": (20, ["segment_part"]),
     "segment.otsu.min_distance_px": (4, ["segment_part"]),
@@ -401,6 +409,14 @@ def test_an_edited_exclusion_list_reaches_the_profile_and_no_pixel(fresh):
     assert "fields excluded: 1 of 3 of samples (33.3%), 0 of 6 of controls (0.0%)" in warnings
     (fresh / "excluded.csv").write_text("plate,well,reason\n")
     assert {"profile_plate P1"} <= planned(fresh, "results/profile/P1.parquet") <= {"profile_plate P1"}
+
+
+def test_tiles_change_no_object(fresh):
+    target = "results/segment/P1/part-1.parquet"
+    whole = pd.read_parquet(fresh / target).drop(columns="Metadata_Key")
+    write_config(fresh, with_value(TOY_CONFIG, "segment.tile_px", 48))
+    run(fresh, target)
+    pd.testing.assert_frame_equal(pd.read_parquet(fresh / target).drop(columns="Metadata_Key"), whole)
 
 
 # --- a run that is disturbed

@@ -37,6 +37,9 @@ SEGMENTERS = {
     "boundary": "plateline.models.boundary:boundary",
     "otsu": "plateline.segment.classical:otsu",
     "adaptive": "plateline.segment.classical:adaptive",
+    "cellpose": "plateline.segment.plugins:cellpose",
+    "stardist_plugin": "plateline.segment.plugins:stardist_plugin",
+    "instanseg": "plateline.segment.plugins:instanseg",
 }
 # cells frame grouped by well -> wells frame
 AGGREGATORS = {
