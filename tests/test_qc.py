@@ -24,6 +24,7 @@ from plateline.qc import (
     no_metrics,
     power_slope,
 )
+from plateline.qc.kernels import count_values, ring_power, windowed_ring_power
 from plateline.qc.levels import levels_of, mean, median_deviation, part, quantile
 
 BBBC013 = Path(__file__).parents[1] / "resources" / "bbbc013" / "images"
@@ -97,6 +98,26 @@ def naive_focus(plane):
         y.append(np.log(signal))
         share.append(signal / means[r])
     return np.polyfit(x, y, 1, w=np.sqrt(share))[0]
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (65, 64), (64, 97), (33, 35)])
+def test_power_under_the_window_equals_that_of_a_second_transform(shape):
+    light = np.random.default_rng(0).normal(0, 10, shape).astype(np.float32)
+    rows, columns = (np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2 for side in shape)
+    ring = (np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])) * 64).astype(np.int16)
+    half = np.ascontiguousarray(ring[:, : shape[1] // 2 + 1])
+    spectrum = np.fft.rfft2(light).astype(np.complex64)
+    for image, found in [
+        (light, ring_power(spectrum, half, shape[1], 40, half.shape[1])),
+        (light * np.outer(rows, columns), windowed_ring_power(spectrum, half, shape[1], 40)),
+    ]:
+        power = np.abs(np.fft.fft2(image)) ** 2
+        np.testing.assert_allclose(found, [power[ring == number].sum() for number in range(40)], rtol=1e-4)
+
+
+def test_counted_values_equal_numpys():
+    values = np.random.default_rng(0).integers(0, 60000, 1000).astype(np.uint16)
+    np.testing.assert_array_equal(count_values(values, 2**16), np.bincount(values, minlength=2**16))
 
 
 def naive_blocks(plane):

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import ndimage
 
 from plateline.errors import ImageError, SourceError
 from plateline.identity import FIELD, split_well
@@ -188,7 +187,10 @@ def build_field(
     ImageError
         If a plane is unreadable, missing, or unlike the rest of the plate.
     """
-    return np.stack([_channel(planes, name, shared, read, projection) for name in shared.channels])
+    pixels = np.empty((len(shared.channels), shared.height, shared.width), shared.dtype)
+    for own, name in zip(pixels, shared.channels, strict=True):
+        own[...] = _channel(planes, name, shared, read, projection)
+    return pixels
 
 
 def _channel(planes, name, shared, read, projection) -> npt.NDArray:
@@ -202,6 +204,8 @@ def _channel(planes, name, shared, read, projection) -> npt.NDArray:
     stack = [read(path, page) for path, page in zip(own["path"], own["page"], strict=True)]
     for path, plane in zip(own["path"], stack, strict=True):
         _check_plane(plane, path, shared)
+    if len(stack) == 1:
+        return stack[0]
     return project(np.stack(stack), projection if isinstance(projection, str) else projection.get(name, "max"))
 
 
@@ -242,9 +246,10 @@ def project(stack: npt.NDArray, projection: str) -> npt.NDArray:
 
 def _sharpness(plane: npt.NDArray) -> float:
     """Variance of the Laplacian over the squared mean: relative, so that a brighter plane is not a sharper one."""
-    light = plane.astype(np.float32)
-    mean = float(light.mean())
-    return float(ndimage.laplace(light).var()) / mean**2 if mean > 0 else 0.0
+    mean = float(plane.mean(dtype=np.float64))
+    light = np.pad(plane.astype(np.float32), 1, mode="edge")
+    sides = light[:-2, 1:-1] + light[2:, 1:-1] + light[1:-1, :-2] + light[1:-1, 2:]
+    return float((sides - 4 * light[1:-1, 1:-1]).var()) / mean**2 if mean > 0 else 0.0
 
 
 def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
@@ -276,9 +281,16 @@ def pyramid(image: npt.NDArray) -> list[npt.NDArray]:
 
 def _halve(image: npt.NDArray) -> npt.NDArray:
     height, width = image.shape[-2:]
-    even = np.pad(image, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
-    corners = even[:, 0::2, 0::2], even[:, 1::2, 0::2], even[:, 0::2, 1::2], even[:, 1::2, 1::2]
-    if image.dtype.kind in "iu":
-        wide = np.int32 if image.dtype.itemsize < 4 else np.int64
-        return ((np.sum(corners, axis=0, dtype=wide) + 2) // 4).astype(image.dtype)
-    return np.sum(corners, axis=0) / image.dtype.type(4)
+    if height % 2 or width % 2:
+        image = np.pad(image, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
+    half = np.empty((len(image), *(side // 2 for side in image.shape[1:])), image.dtype)
+    # Channel by channel: what is added up stays in the cache.
+    for plane, small in zip(image, half, strict=True):
+        if image.dtype.kind in "iu":
+            wide = np.int32 if image.dtype.itemsize < 4 else np.int64
+            rows = np.add(plane[0::2], plane[1::2], dtype=wide)
+            small[...] = (rows[:, 0::2] + rows[:, 1::2] + 2) // 4
+        else:
+            rows = plane[0::2] + plane[1::2]
+            small[...] = (rows[:, 0::2] + rows[:, 1::2]) / image.dtype.type(4)
+    return half

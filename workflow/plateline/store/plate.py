@@ -12,13 +12,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import zarr
-from zarr.codecs import BloscCodec
 
 from plateline.errors import StaleError
 from plateline.identity import COMPARTMENTS, FIELD, SHAPES, row_letters, row_number, split_well
 from plateline.store.files import temporary, write_whole
-from plateline.store.shards import CHUNK, LEVEL, clear_shard, read_shard, write_shard
+from plateline.store.shards import BLOCK, CHUNK, LEVEL, clear_shard, read_shard, write_shard
 
 IMAGES = Path("results/images")
 
@@ -128,6 +126,9 @@ def _lay_out_field(path: Path, times: int, sizes: list[tuple[int, int]], dtype: 
 
 def _create(path: Path, axes: str, shape: tuple[int, ...], dtype: str) -> None:
     """An empty array whose shards hold all channels of one time point and plane."""
+    import zarr  # takes 0.3 s, and every job that only reads and writes shards can do without
+    from zarr.codecs import BloscCodec
+
     # Equal chunks: one that reaches beyond the image is padded, compressed and written all the same.
     pieces = [-(-size // CHUNK) if axis in "yx" else size for axis, size in zip(axes, shape, strict=True)]
     chunk = [-(-size // number) for size, number in zip(shape, pieces, strict=True)]
@@ -140,7 +141,7 @@ def _create(path: Path, axes: str, shape: tuple[int, ...], dtype: str) -> None:
         chunks=tuple(chunk),
         shards=tuple(shard),
         dtype=dtype,
-        compressors=BloscCodec(cname="zstd", clevel=LEVEL, shuffle="bitshuffle"),
+        compressors=BloscCodec(cname="zstd", clevel=LEVEL, shuffle="bitshuffle", blocksize=BLOCK),
         fill_value=0,
         dimension_names=list(axes),
     )
