@@ -41,9 +41,9 @@ def edge_sums(light: npt.NDArray[np.float32]) -> tuple[float, float, float]:
             row += curvature
             row_squared += curvature * curvature
             row_gradient += (right - left) * (right - left) + (bottom - top) * (bottom - top)
-        total += row
-        squared += row_squared
-        gradient += row_gradient
+        total += float(row)
+        squared += float(row_squared)
+        gradient += float(row_gradient)
     return total, squared, gradient
 
 
