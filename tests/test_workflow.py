@@ -50,6 +50,7 @@ READ_BY = {
 # Key of the config -> another value, and the rules that take it. What reads them must rerun, nothing else.
 CHANGES = {
     "ingest.plate.channels": ({"1": "DNA", "2": "GFP", "3": "ER"}, ["ingest_plate"]),
+    "ingest.plate.pixel_size_um": (0.65, ["ingest_plate"]),
     "ingest.part.projection": ("mean", ["ingest_part"]),
     "ingest.pattern.regex": (r"(?P<well>[A-Z]\d+)_z(?P<z>\d)_c(?P<channel>[12])\.tif", ["ingest_plate"]),
     # The toy's layout is `pattern`: what other layouts are told reruns nothing.

@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT / "workflow"))
 
 from campaign import make_campaign, run, write_config, write_sheet  # noqa: E402
+
 from plateline import qc  # noqa: E402
 
 SIDE, CHANNELS, SIZES = 1080, 5, (16, 64)

@@ -12,6 +12,10 @@ from plateline.identity import FIELD, split_well
 
 # Viewers want the coarsest level to fit a small window.
 COARSEST = 512
+# Sizes of a pixel that differ by less are the same, rounded differently.
+_SAME_SIZE = 0.01
+# What a source may tell of a channel.
+TOLD = ("channel_name", "emission_nm", "excitation_nm", "exposure_ms")
 
 
 class Geometry(NamedTuple):
@@ -38,7 +42,8 @@ def index_table(
     plate : str
         Name for `Metadata_Plate`.
     channels : dict of str to str
-        Channel as the source writes it -> name used from here on. Empty: names as found, letters and digits only.
+        Channel as the source writes it, or as the microscope calls it (`channel_name`) -> name used from here on.
+        Empty: names as found, letters and digits only.
 
     Returns
     -------
@@ -50,10 +55,10 @@ def index_table(
     Raises
     ------
     SourceError
-        If no channel has a name, or two would have the same.
+        If no channel has a name, two would have the same, or a name of the microscope is that of several.
     """
     found = planes["channel"].astype(str)
-    names = _own_names(found, channels, plate)
+    names = _own_names(planes, channels, plate)
     unnamed = planes[names.isna()]
     reasons = "channel " + found[names.isna()] + " has no name in ingest.plate.channels"
     index = planes.assign(Metadata_Plate=plate, Metadata_Channel=names)[names.notna()].drop(columns="channel")
@@ -71,11 +76,12 @@ def index_table(
     )
 
 
-def _own_names(found: pd.Series, channels: dict[str, str], plate: str) -> pd.Series:
+def _own_names(planes: pd.DataFrame, channels: dict[str, str], plate: str) -> pd.Series:
     """Name of each plane's channel, NaN for one that the config does not name."""
+    found = planes["channel"].astype(str)
     texts = ", ".join(sorted(set(found)))
     if channels:
-        names = found.map(channels)
+        names = found.map(_by_microscope(planes, channels, plate) | channels)
         if len(found) and names.isna().all():
             named = ", ".join(channels)
             msg = (
@@ -90,11 +96,73 @@ def _own_names(found: pd.Series, channels: dict[str, str], plate: str) -> pd.Ser
     return names
 
 
+def _by_microscope(planes: pd.DataFrame, channels: dict[str, str], plate: str) -> dict[str, str]:
+    """Channel as the source writes it -> name, of those that the config calls as the microscope does."""
+    if "channel_name" not in planes:
+        return {}
+    told = planes[planes["channel_name"] != ""].drop_duplicates(["channel", "channel_name"])
+    told = told[told["channel_name"].isin(channels) & ~told["channel"].astype(str).isin(channels)]
+    for name, rows in told.groupby("channel_name"):
+        if len(rows) > 1:
+            several = ", ".join(rows["channel"].astype(str))
+            msg = f"plate {plate}: ingest.plate.channels names {name!r}, the name of channels {several}; use these"
+            raise SourceError(msg)
+    return {str(row.channel): channels[row.channel_name] for row in told.itertuples()}
+
+
 def _ordered(index: pd.DataFrame, channels: dict[str, str]) -> list[str]:
     """Channels that have images: first as the source numbers them, then by name."""
     present = set(index["Metadata_Channel"])
     given = [channels[text] for text in sorted(channels) if channels[text] in present]
     return list(dict.fromkeys([*given, *sorted(present)]))
+
+
+def set_pixel_size(index: pd.DataFrame, pixel_size_um: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The index with the pixel size of the config, and a warning where the source told another.
+
+    Parameters
+    ----------
+    index : DataFrame
+        Of a whole plate.
+    pixel_size_um : float
+        Of all planes; 0 leaves what the source told.
+
+    Returns
+    -------
+    index : DataFrame
+    warnings : DataFrame
+        `reason` and `count` (planes); empty where the source told none, or the same to a hundredth.
+    """
+    told = index["pixel_size_um"].dropna()
+    differs = told[(told - pixel_size_um).abs() > _SAME_SIZE * pixel_size_um] if pixel_size_um else told[:0]
+    reasons = [
+        f"the source says {size:.4g} µm a pixel, ingest.plate.pixel_size_um {pixel_size_um:.4g}; the latter counts"
+        for size in differs.unique()[:1]
+    ]
+    warnings = pd.DataFrame({"reason": pd.Series(reasons, dtype=object), "count": len(differs)})
+    return (index.assign(pixel_size_um=float(pixel_size_um)) if pixel_size_um else index), warnings
+
+
+def told_of_channels(index: pd.DataFrame) -> list[dict[str, str | float]]:
+    """What the source told of each channel, in the order of the pixels: of `TOLD` what it knew, numbers as medians."""
+    told = []
+    for _, planes in index.groupby("channel"):
+        facts = {}
+        for fact in [fact for fact in TOLD if fact in planes]:
+            known = planes[fact].replace("", np.nan).dropna()
+            if len(known):
+                facts[fact] = str(known.mode()[0]) if fact == "channel_name" else float(known.median())
+        told.append(facts)
+    return told
+
+
+def stage_positions(index: pd.DataFrame) -> dict[tuple[str, int], tuple[float, float, float]]:
+    """Well and site -> x, y and z of the stage in µm, medians over the planes; of fields where x or y is known."""
+    axes = [f"position_{axis}_um" for axis in "xyz"]
+    if not set(axes) <= set(index):
+        return {}
+    places = index.groupby(["Metadata_Well", "Metadata_Site"])[axes].median().dropna(how="all", subset=axes[:2])
+    return {(str(well), int(site)): (float(x), float(y), float(z)) for (well, site), x, y, z in places.itertuples()}
 
 
 def geometry(index: pd.DataFrame) -> Geometry:

@@ -27,12 +27,15 @@ METRICS = [
     "range",
     "contrast",
     "debris_score",
+    "halo",
 ]
 _MAD_TO_SD = 1.4826
 _ROUNDING_SD = 12**-0.5
 # Tiles a side whose darkest blocks stand for the background there.
 _TILES = 8
 _DARK = 10
+# How far around a bright object its halo is taken, blocks.
+_HALO = 2
 # What noise alone spans from its 0.1th to its 99.9th percentile, standard deviations.
 _NOISE_SPAN = 6.18
 
@@ -76,6 +79,9 @@ def measure_field(
           whatever the camera, 0 for a constant image.
         - `debris_score`: of the connected bright objects the largest light times radius of gyration, counts above the
           median times pixels cubed. A fibre is longer than any cell, a grain brighter.
+        - `halo`: light just outside the bright objects (8 pixels around blocks above Otsu's threshold) over that inside,
+          medians, both above the median of the rest. Nuclei end sharply: 0.07 to 0.13 in DNA channels, 0.3 and more
+          where the cell around them is stained. NaN for a constant image.
         - `fingerprint`: 32 hexadecimal digits; two planes of the same pixels have the same.
     """
     rows = [
@@ -107,7 +113,8 @@ def _measure_plane(plane: npt.NDArray, full_scale: float, background_percentile:
     bright = part(levels, levels.values >= full_scale).counts.sum()
     saturation = np.nan if np.isnan(full_scale) else float(bright / plane.size)
     level = [saturation, background, _gradient(blocks), foreground, snr, high - low]
-    shapes = [_contrast(light, ranked, _rounding(plane)), _debris(blocks, ranked)]
+    otsu = _otsu_of_ranked(ranked)
+    shapes = [_contrast(light, ranked, _rounding(plane)), _debris(blocks, ranked, otsu), _halo(blocks, ranked, otsu)]
     return dict(zip(METRICS, map(float, [*spectral_focus(light), *edges(light), *level, *shapes]), strict=True))
 
 
@@ -180,12 +187,12 @@ def _gradient(blocks: npt.NDArray) -> float:
     return abs(rise[0]) + abs(rise[1])
 
 
-def _debris(blocks: npt.NDArray, ranked: npt.NDArray) -> float:
+def _debris(blocks: npt.NDArray, ranked: npt.NDArray, otsu: float) -> float:
     """Largest light times radius of gyration of a connected bright object."""
     if ranked[0] == ranked[-1]:
         return 0.0
     # Halfway to the brightest: cells that touch fall apart there, and what outshines them stays whole.
-    threshold = (_otsu_of_ranked(ranked) + _of_ranked(ranked, 0.999)) / 2
+    threshold = (otsu + _of_ranked(ranked, 0.999)) / 2
     bright, number = ndimage.label(blocks > threshold, np.ones((3, 3)))
     if not number:
         return 0.0
@@ -196,6 +203,17 @@ def _debris(blocks: npt.NDArray, ranked: npt.NDArray) -> float:
     # A block by itself has the radius of gyration of a square of its side.
     radius = np.sqrt(np.maximum(spread, 0) + 1 / 6) * BLOCK
     return float((np.bincount(objects, light) * BLOCK**2 * radius).max())
+
+
+def _halo(blocks: npt.NDArray, ranked: npt.NDArray, otsu: float) -> float:
+    """Light around the bright objects over that in them, both above the rest."""
+    first = np.searchsorted(ranked, otsu, side="right")
+    if not 0 < first < len(ranked):
+        return np.nan
+    inside, rest = _of_ranked(ranked[first:], 0.5), _of_ranked(ranked[:first], 0.5)
+    bright = blocks > otsu
+    around = ndimage.maximum_filter(bright.view(np.uint8), 2 * _HALO + 1).view(bool) & ~bright
+    return float((np.median(blocks[around]) - rest) / (inside - rest)) if around.any() else np.nan
 
 
 def _otsu_of_ranked(ranked: npt.NDArray) -> float:

@@ -23,6 +23,14 @@ IMAGES = Path("results/images")
 # Colours of the first channels, chosen apart for colour-blind eyes; the DNA channel is blue by custom.
 COLOURS = ("00B050", "0072B2", "D55E00", "CC79A7", "F0E442", "56B4E9", "E69F00", "FFFFFF")
 
+# What a source told of a channel -> its word in the metadata.
+TOLD = {
+    "channel_name": "name",
+    "emission_nm": "emissionWave",
+    "excitation_nm": "excitationWave",
+    "exposure_ms": "exposureTime",
+}
+
 
 def images_of(plate: str) -> Path:
     """Path of a plate's OME-Zarr."""
@@ -53,19 +61,26 @@ def lay_out(
     dtype : str
         Of the raw pixels.
     omero : dict
-        `name` and `shape` of the plate, `channels` (names in order), `pixel_size_um` (NaN unknown), `full_scale`.
+        `name` and `shape` of the plate, `channels` (names in order), `pixel_size_um` (NaN unknown), `full_scale`; where
+        the source told them, `told` (per channel, of `channel_name`, `emission_nm`, `excitation_nm`, `exposure_ms`) and
+        `positions` (well and site -> x, y, z of the stage, µm, NaN unknown).
     """
     unfinished = temporary(path)
     shutil.rmtree(unfinished, ignore_errors=True)
     _write_group(unfinished, _plate_metadata(wells, omero))
     field = unfinished / ".field"
     _lay_out_field(field, times, sizes, dtype, omero)
+    positions = omero.get("positions", {})
     for well, sites in wells.items():
         row, column = split_well(well)
         _write_group(unfinished / row, {})
         _write_group(unfinished / row / column, _well_metadata(sites))
         for site in sites:
             shutil.copytree(field, unfinished / row / column / str(site))
+            if (well, site) in positions:
+                _write_group(
+                    unfinished / row / column / str(site), _field_metadata(sizes, omero, positions[well, site])
+                )
     shutil.rmtree(field)
     _replace(unfinished, path)
 
@@ -111,9 +126,16 @@ def _well_metadata(sites: list[int]) -> dict:
     return {"well": {"images": [{"path": str(site), "acquisition": 0} for site in sites]}}
 
 
+def _field_metadata(sizes: list[tuple[int, int]], omero: dict, position: tuple[float, ...] = ()) -> dict:
+    """Multiscales and omero of a field, with the position of the stage where it is known."""
+    stage = {axis: um for axis, um in zip("xyz", position, strict=False) if np.isfinite(um)}
+    held = _omero(omero) | ({"stage": stage | {"unit": "micrometer"}} if stage else {})
+    return {"multiscales": _multiscales("tczyx", sizes, omero), "omero": held}
+
+
 def _lay_out_field(path: Path, times: int, sizes: list[tuple[int, int]], dtype: str, omero: dict) -> None:
     """One empty field, the pattern of all others."""
-    _write_group(path, {"multiscales": _multiscales("tczyx", sizes, omero), "omero": _omero(omero)})
+    _write_group(path, _field_metadata(sizes, omero))
     for level, (y, x) in enumerate(sizes):
         _create(path / str(level), "tczyx", (times, len(omero["channels"]), 1, y, x), dtype)
     _write_group(path / "labels", {"labels": list(COMPARTMENTS)})
@@ -164,11 +186,15 @@ def _multiscales(axes: str, sizes: list[tuple[int, int]], omero: dict) -> list[d
 
 
 def _omero(omero: dict) -> dict:
+    """Channels as viewers read them; what the microscope told of each stands beside under the words of OMERO."""
     window = {"min": 0.0, "max": float(omero["full_scale"]), "start": 0.0, "end": float(omero["full_scale"])}
     channels = [
         {"label": name, "color": COLOURS[number % len(COLOURS)], "window": window, "active": True}
         for number, name in enumerate(omero["channels"])
     ]
+    for channel, told in zip(channels, omero.get("told", []), strict=False):
+        channel |= {TOLD[fact]: value for fact, value in told.items()}
+        channel |= {"exposureTimeUnit": "ms"} if "exposure_ms" in told else {}
     return {"channels": channels}
 
 
