@@ -85,6 +85,7 @@ CHANGES = {
     "qc.plate.debris_z": (6, ["qc_plate"]),
     "qc.plate.uneven_z": (6, ["qc_plate"]),
     "qc.plate.drift_correlation": (0.9, ["qc_plate"]),
+    "qc.plate.roles.DNA": ("GFP", ["qc_plate"]),
     "segment.method": ("plateline.segment:otsu", ["segment_part"]),
     "segment.nuclei_channel": ("GFP", ["segment_part"]),
     "segment.cell_channels": ([], ["segment_part"]),

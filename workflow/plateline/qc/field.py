@@ -6,13 +6,13 @@ from hashlib import sha256
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from plateline.identity import NO_FIELD
 from plateline.qc.focus import Light, centred, edges, spectral_focus
 from plateline.qc.kernels import BLOCK, block_means, mixed_differences
 from plateline.qc.levels import Levels, levels_of, mean, median_deviation, part, quantile
+from plateline.qc.objects import describe_objects, of_ranked
 
 METRICS = [
     "focus_score",
@@ -28,14 +28,13 @@ METRICS = [
     "contrast",
     "debris_score",
     "halo",
+    "roundness",
 ]
 _MAD_TO_SD = 1.4826
 _ROUNDING_SD = 12**-0.5
 # Tiles a side whose darkest blocks stand for the background there.
 _TILES = 8
 _DARK = 10
-# How far around a bright object its halo is taken, blocks.
-_HALO = 2
 # What noise alone spans from its 0.1th to its 99.9th percentile, standard deviations.
 _NOISE_SPAN = 6.18
 
@@ -79,9 +78,10 @@ def measure_field(
           whatever the camera, 0 for a constant image.
         - `debris_score`: of the connected bright objects the largest light times radius of gyration, counts above the
           median times pixels cubed. A fibre is longer than any cell, a grain brighter.
-        - `halo`: light just outside the bright objects (8 pixels around blocks above Otsu's threshold) over that inside,
-          medians, both above the median of the rest. Nuclei end sharply: 0.07 to 0.13 in DNA channels, 0.3 and more
-          where the cell around them is stained. NaN for a constant image.
+        - `halo`: light just outside the bright objects (8 pixels around blocks above Otsu's threshold) over that
+          inside, medians, both above the median of the rest. Nuclei end sharply. NaN for a constant image.
+        - `roundness`: share of the bright blocks that lie in objects which fill the ellipse of their moments, as nuclei
+          do. NaN without an object of 4 blocks.
         - `fingerprint`: 32 hexadecimal digits; two planes of the same pixels have the same.
     """
     rows = [
@@ -113,9 +113,9 @@ def _measure_plane(plane: npt.NDArray, full_scale: float, background_percentile:
     bright = part(levels, levels.values >= full_scale).counts.sum()
     saturation = np.nan if np.isnan(full_scale) else float(bright / plane.size)
     level = [saturation, background, _gradient(blocks), foreground, snr, high - low]
-    otsu = _otsu_of_ranked(ranked)
-    shapes = [_contrast(light, ranked, _rounding(plane)), _debris(blocks, ranked, otsu), _halo(blocks, ranked, otsu)]
-    return dict(zip(METRICS, map(float, [*spectral_focus(light), *edges(light), *level, *shapes]), strict=True))
+    contrast = _contrast(light, ranked, _rounding(plane))
+    numbers = [*spectral_focus(light), *edges(light), *level, contrast, *describe_objects(blocks, ranked)]
+    return dict(zip(METRICS, map(float, numbers), strict=True))
 
 
 def _hash(plane: npt.NDArray) -> str:
@@ -156,7 +156,7 @@ def _rounding(plane: npt.NDArray) -> float:
 
 def _contrast(light: Light, ranked: npt.NDArray, rounding: float) -> float:
     """Span of the sorted block means over the span that the noise, seen between neighbouring pixels, gives them."""
-    low, high = _of_ranked(ranked, 0.001), _of_ranked(ranked, 0.999)
+    low, high = of_ranked(ranked, 0.001), of_ranked(ranked, 0.999)
     if high == low:
         return 0.0
     # The mixed difference knows no level and no slope; its standard deviation is twice the noise's.
@@ -166,13 +166,6 @@ def _contrast(light: Light, ranked: npt.NDArray, rounding: float) -> float:
     noise = _MAD_TO_SD * quantile(levels_of(mixed), 0.5) / 2 if mixed.size else 0.0
     expected = _NOISE_SPAN * max(noise, rounding) / BLOCK
     return (high - low) / expected if expected else np.inf
-
-
-def _of_ranked(ranked: npt.NDArray, share: float) -> float:
-    """Quantile of sorted values, with linear interpolation."""
-    place = share * (len(ranked) - 1)
-    low, high = ranked[[int(place), min(int(place) + 1, len(ranked) - 1)]]
-    return float(low + (high - low) * (place - int(place)))
 
 
 def _gradient(blocks: npt.NDArray) -> float:
@@ -185,39 +178,3 @@ def _gradient(blocks: npt.NDArray) -> float:
     place = np.arange(_TILES) - (_TILES - 1) / 2
     rise = [(place @ dark.mean(axis)) / (place @ place) * _TILES for axis in (0, 1)]
     return abs(rise[0]) + abs(rise[1])
-
-
-def _debris(blocks: npt.NDArray, ranked: npt.NDArray, otsu: float) -> float:
-    """Largest light times radius of gyration of a connected bright object."""
-    if ranked[0] == ranked[-1]:
-        return 0.0
-    # Halfway to the brightest: cells that touch fall apart there, and what outshines them stays whole.
-    threshold = (otsu + _of_ranked(ranked, 0.999)) / 2
-    bright, number = ndimage.label(blocks > threshold, np.ones((3, 3)))
-    if not number:
-        return 0.0
-    y, x = np.nonzero(bright)
-    objects, light = bright[y, x] - 1, blocks[y, x] - _of_ranked(ranked, 0.5)
-    area = np.bincount(objects)
-    spread = sum(np.bincount(objects, at**2) / area - (np.bincount(objects, at) / area) ** 2 for at in (y, x))
-    # A block by itself has the radius of gyration of a square of its side.
-    radius = np.sqrt(np.maximum(spread, 0) + 1 / 6) * BLOCK
-    return float((np.bincount(objects, light) * BLOCK**2 * radius).max())
-
-
-def _halo(blocks: npt.NDArray, ranked: npt.NDArray, otsu: float) -> float:
-    """Light around the bright objects over that in them, both above the rest."""
-    first = np.searchsorted(ranked, otsu, side="right")
-    if not 0 < first < len(ranked):
-        return np.nan
-    inside, rest = _of_ranked(ranked[first:], 0.5), _of_ranked(ranked[:first], 0.5)
-    bright = blocks > otsu
-    around = ndimage.maximum_filter(bright.view(np.uint8), 2 * _HALO + 1).view(bool) & ~bright
-    return float((np.median(blocks[around]) - rest) / (inside - rest)) if around.any() else np.nan
-
-
-def _otsu_of_ranked(ranked: npt.NDArray) -> float:
-    """Otsu's threshold of sorted values, from a histogram of 256 bins as scikit-image takes it."""
-    steps = np.linspace(ranked[0], ranked[-1], 257)
-    counts = np.diff(np.append(np.searchsorted(ranked, steps[:-1]), len(ranked)))
-    return float(threshold_otsu(hist=(counts, (steps[:-1] + steps[1:]) / 2)))
