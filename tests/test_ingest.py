@@ -15,6 +15,7 @@ from plateline.identity import FIELD
 from plateline.ingest import (
     COARSEST,
     Geometry,
+    acquired,
     build_field,
     facts,
     geometry,
@@ -169,6 +170,16 @@ def test_what_the_source_told_is_gathered_by_channel_and_field():
     bare, _ = index_of(planes())
     assert told_of_channels(bare) == [{}, {}]
     assert stage_positions(bare) == {}
+
+
+def test_a_field_was_taken_when_its_first_plane_was():
+    found = planes(wells=("A01",), zs=(0, 1))
+    assert acquired(found) == ""
+    assert acquired(found.assign(acquired="")) == ""
+    assert (
+        acquired(found.assign(acquired=["2024-05-01T10:00:01", "", np.nan, "2024-05-01T09:59:59"]))
+        == "2024-05-01T09:59:59"
+    )
 
 
 # --- geometry

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 TOY = {"P1": {"parts": "2"}, "P2": {"parts": "2"}}
 # Rule -> rules that read what it makes.
 READ_BY = {
-    "ingest_plate": ["ingest_part", "platemap_plate"],
+    "ingest_plate": ["ingest_part", "platemap_plate", "flatfield_plate"],
     "ingest_part": ["flatfield_plate", "qc_part", "segment_part", "measure_part", "report_plate"],
     "platemap_plate": ["profile_plate"],
     "flatfield_plate": ["segment_part", "measure_part"],

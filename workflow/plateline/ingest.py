@@ -165,6 +165,14 @@ def stage_positions(index: pd.DataFrame) -> dict[tuple[str, int], tuple[float, f
     return {(str(well), int(site)): (float(x), float(y), float(z)) for (well, site), x, y, z in places.itertuples()}
 
 
+def illuminations(index: pd.DataFrame) -> dict[str, list[str]]:
+    """Channel -> paths inside the source of the illuminations that it names; channels without one are left out."""
+    if "illum" not in index:
+        return {}
+    named = index[index["illum"] != ""].groupby("Metadata_Channel")["illum"].unique()
+    return {str(channel): sorted(map(str, paths)) for channel, paths in named.items()}
+
+
 def geometry(index: pd.DataFrame) -> Geometry:
     """What most readable planes of a plate agree on; a field that differs is excluded when it is read.
 
@@ -215,12 +223,18 @@ def facts(shared: Geometry) -> dict[str, object]:
     }
 
 
+def acquired(planes: pd.DataFrame) -> str:
+    """When the first plane of a field was taken, as the source writes it; empty where it does not tell."""
+    told = planes["acquired"] if "acquired" in planes else pd.Series(dtype=object)
+    return min((str(time) for time in told.dropna() if time), default="")
+
+
 def no_fields() -> pd.DataFrame:
     """The field table of a part without wells."""
     text = pd.Series(dtype=object)
     number = pd.Series(dtype=np.int64)
     columns = {"Metadata_Plate": text, "Metadata_Well": text, "Metadata_Site": number, "Metadata_Timepoint": number}
-    columns |= {name: text for name in ("Metadata_Key", "checksum", "status", "reason", "channels")}
+    columns |= {name: text for name in ("Metadata_Key", "checksum", "status", "reason", "acquired", "channels")}
     columns |= {"height": number, "width": number, "dtype": text}
     return pd.DataFrame(columns | {name: pd.Series(dtype=float) for name in ("full_scale", "pixel_size_um")})
 

@@ -17,7 +17,13 @@ def write_well(well, *, index, shared, read, section, code, zarr):
     rows = []
     for field, planes in index[index["Metadata_Well"] == well].groupby(FIELD):
         _, _, site, time = field
-        made = {"Metadata_Key": "", "checksum": "", "status": "excluded", "reason": ""}
+        made = {
+            "Metadata_Key": "",
+            "checksum": "",
+            "status": "excluded",
+            "reason": "",
+            "acquired": ingest.acquired(planes),
+        }
         try:
             pixels = ingest.build_field(planes, shared, read, projection=section["projection"])
         except ImageError as error:

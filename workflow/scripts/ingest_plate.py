@@ -23,11 +23,14 @@ with log.job(snakemake) as counts:
         dtype=shared.dtype,
         omero={**shared._asdict(), **told, "name": plate, "shape": shape},
     )
-    store.save_json(config.source_state(section["source"]), Path(snakemake.output.table).with_name("source.json"))
+    table = Path(snakemake.output.table)
+    store.save_json(config.source_state(section["source"]), table.with_name("source.json"))
+    kept, lost = store.keep_illuminations(Path(section["source"]), ingest.illuminations(index), table, plate)
+    index["illum_checksum"] = index["Metadata_Channel"].map(kept).fillna("").astype(object)
     made = store.provenance(snakemake.params, snakemake.input)
     left_out["reason"] = left_out["path"] + ": " + left_out["reason"]
     entries = [ledger.counted("planes", found, len(index)), ledger.noted("exclusion", "planes", left_out)]
-    entries.append(ledger.noted("warning", "planes", warnings))
+    entries += [ledger.noted("warning", "planes", warnings), ledger.noted("warning", "channels", lost)]
     store.save_table(index, snakemake.output.table, made)
     store.save_table(ledger.of_job(snakemake, entries), snakemake.output.ledger, made)
     counts.update({"image planes found": found, "indexed": len(index)})

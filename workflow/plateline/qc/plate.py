@@ -14,8 +14,8 @@ _LEAST_BLUR = 1.0
 _LEAST_DEBRIS = np.log(4)
 _LEAST_GRADIENT = 0.2
 # A channel with more light around its objects, in a plate where a quarter of the fields has fewer round ones, is no
-# nuclear stain. DNA of BBBC013 and dsb2018 has 0.05 to 0.24 of the one and 0.74 to 0.90 of the other; the stains of whole
-# cells of BBBC013 and of CellProfiler's example have 0.20 and 0.34, 0.35 and 0.17.
+# nuclear stain. DNA of BBBC013 and dsb2018 has 0.05 to 0.24 of the one and 0.74 to 0.90 of the other; the stains of
+# whole cells of BBBC013 and of CellProfiler's example have 0.20 and 0.34, 0.35 and 0.17.
 _MOST_HALO, _LEAST_ROUND = 0.15, 0.6
 DRIFTING = ["background", "focus_score", "snr"]
 DRIFT = ["Metadata_Plate", "Metadata_Channel", "measure", "n_fields", "correlation", "first", "last", "drifts"]

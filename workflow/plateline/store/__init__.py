@@ -1,11 +1,11 @@
 """The only module that opens files: OME-Zarr plates, Parquet tables, keys, resume.
 
 `plate` owns pixels and labels, `tables` the Parquet files and their provenance, `parts` what a killed job leaves,
-`files` the rest. `FORMAT` is raised by hand when what is written changes; that reruns every stage.
+`illumination` what other
+programs estimated, `files` the rest. `FORMAT` is raised by hand when what is written changes; that reruns every stage.
 """
 
 from plateline.store.files import (
-    read_illumination,
     read_json,
     read_sheets,
     read_texts,
@@ -14,6 +14,7 @@ from plateline.store.files import (
     save_json,
     save_pages,
 )
+from plateline.store.illumination import keep_illuminations, read_illumination
 from plateline.store.keys import chain, checksum
 from plateline.store.parts import part, share_wells
 from plateline.store.plate import (
@@ -42,6 +43,7 @@ __all__ = [
     "chain",
     "checksum",
     "images_of",
+    "keep_illuminations",
     "lay_out",
     "part",
     "provenance",
