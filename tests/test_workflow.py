@@ -64,6 +64,7 @@ CHANGES = {
     "ingest.ome-zarr.versions": (["0.5"], []),
     "ingest.phenix.versions": (["V6"], []),
     "ingest.load_data.file": ("other.csv", []),
+    **{f"ingest.{layout}.regex": ("(?P<well>.*)", []) for layout in ("nd2", "czi", "lif")},
     "ingest.load_data.moved_from": ("/old", []),
     "platemap.columns": ({"Compound": "Compound"}, ["platemap_plate"]),
     "platemap.controls": ({"vehicle": "negative"}, ["platemap_plate"]),
