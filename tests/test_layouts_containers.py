@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from plateline import ingest, methods
 from plateline.errors import ConfigError, ImageError, SourceError
@@ -339,3 +341,50 @@ def test_sites_of_the_name_stand_and_repeats_are_refused(tmp_path):
     assert planes[["Metadata_Site", "page"]].values.tolist() == [[3, 1], [7, 0]]
     with pytest.raises(SourceError, match="expected one file per plane"):
         index(plane("A01_7"), plane("A01_07", page=1))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    names=st.lists(st.text(max_size=12), max_size=6),
+    channels=st.lists(st.text(max_size=6), min_size=1, max_size=3),
+    broken=st.booleans(),
+)
+def test_any_names_are_indexed_or_left_out_and_nothing_is_lost(tmp_path, names, channels, broken):
+    (tmp_path / "B02.nd2").write_bytes(b"")
+    planes = [
+        plane(name, tile=tile, number=number, channel_name=channel, page=tile * len(channels) + number)
+        for tile, name in enumerate(names)
+        for number, channel in enumerate(channels)
+    ]
+
+    def describe(_):
+        if broken:
+            raise ValueError
+        return planes
+
+    try:
+        found, left_out = containers.index_files(tmp_path, ".nd2", describe, **OPTIONS)
+    except SourceError:
+        return
+    told = {*(f"B02.nd2/{name}" if name else "B02.nd2" for name in names)}
+    assert set(left_out["path"]) <= told
+    lost = sum(len(channels) for name in names if (f"B02.nd2/{name}" if name else "B02.nd2") in set(left_out["path"]))
+    assert len(found) + lost == len(planes)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    text=st.text(max_size=40),
+    cut=st.integers(0, len(CZI_XML)),
+    place=st.dictionaries(st.sampled_from("SCZTM"), st.integers(0, 3)),
+)
+def test_any_header_of_a_czi_file_is_read_or_left_out(monkeypatch, tmp_path, text, cut, place):
+    blocks = [czi_block(np.ones((4, 5), "<u2"), **place)]
+    opened = Opened(metadata=lambda: CZI_XML[:cut] + text + CZI_XML[cut:], subblock_directory=blocks)
+    stand_in(monkeypatch, "czifile", "CziFile", {"A01.czi": opened})
+    (tmp_path / "A01.czi").write_bytes(b"")
+    try:
+        planes, left_out = czi.index(tmp_path, **OPTIONS)
+    except SourceError:
+        return
+    assert len(planes) + len(left_out) == 1
