@@ -18,6 +18,7 @@ from plateline.ingest import (
     acquired,
     build_field,
     facts,
+    field_planes,
     geometry,
     index_table,
     level_sizes,
@@ -374,3 +375,16 @@ def test_a_projection_may_be_chosen_by_channel():
     whole = {how: build_field(of_well(zs=(0, 1, 2)), GEOMETRY, read_number, projection=how) for how in kinds}
     for number, channel in enumerate(GEOMETRY.channels):
         np.testing.assert_array_equal(pixels[number], whole["middle" if channel == "DNA" else "max"][number])
+
+
+def test_all_planes_come_one_by_one_and_channels_with_fewer_end_in_zeros():
+    found = planes(wells=("A01",), zs=(3, 1, 2)).iloc[:4]  # three planes of w1, one of w2
+    index, _ = index_of(found)
+    shared = geometry(index)
+    assert shared.planes == 3
+    pixels = {path: np.full((4, 5), number + 1, np.uint16) for number, path in enumerate(sorted(found["path"]))}
+    stack = np.stack(list(field_planes(index, shared, lambda path, page: pixels[path])))
+    assert stack.shape == (3, 2, 4, 5)
+    assert stack[:, 0, 0, 0].tolist() == [1, 2, 3]
+    assert stack[:, 1, 0, 0].tolist() == [4, 0, 0]
+    assert stack.dtype == np.uint16

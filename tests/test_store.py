@@ -458,6 +458,31 @@ def test_what_the_microscope_told_stands_in_the_metadata(tmp_path):
     assert other == {"channels": held["channels"]}
 
 
+def test_all_planes_are_kept_beside_the_image(tmp_path):
+    omero = {"name": "P1", "shape": 96, "channels": ["DNA", "GFP"], "pixel_size_um": 0.5, "full_scale": 4095.0}
+    path = tmp_path / "P1.zarr"
+    store.lay_out(path, wells=WELLS, times=2, sizes=level_sizes(*SIZE), dtype="uint16", omero=omero | {"planes": 3})
+    stack = np.stack([noise(seed) for seed in range(3)])
+    stack[1] = 0
+    assert store.keeps_planes(path, "A01", 2)
+    write(path, "A01", 2, 1, stack.max(axis=0), "k")
+    store.write_planes(path, "A01", 2, 1, list(stack), ("k", "sum"))
+    group = zarr.open_group(str(path / "A" / "01" / "2" / "stack"), mode="r")
+    image = ome_zarr_models.v05.Image.from_zarr(group)
+    assert [axis.name for axis in image.attributes.ome.multiscales[0].axes] == list("tczyx")
+    assert group["0"].shape == (2, 2, 3, *SIZE)
+    np.testing.assert_array_equal(group["0"][1].swapaxes(0, 1), stack)
+    assert not group["0"][0].any()
+    np.testing.assert_array_equal(store.read_field(path, "A01", 2, 1, "k"), stack.max(axis=0))
+    store.reset_field(path, "A01", 2, 1)
+    assert not group["0"][1].any()
+    assert "1" not in group["0"].attrs.get("plateline", {})
+
+
+def test_a_plate_of_single_planes_has_no_stack(plate):
+    assert not store.keeps_planes(plate, "A01", 1)
+
+
 def test_the_plate_opens_in_ome_zarr(plate):
     write(plate, "B02", 1, 0, noise(1), "k")
     nodes = list(Reader(parse_url(plate))())

@@ -51,6 +51,7 @@ READ_BY = {
 CHANGES = {
     "ingest.plate.channels": ({"1": "DNA", "2": "GFP", "3": "ER"}, ["ingest_plate"]),
     "ingest.plate.pixel_size_um": (0.65, ["ingest_plate"]),
+    "ingest.plate.keep_planes": (True, ["ingest_plate"]),
     "ingest.part.projection": ("mean", ["ingest_part"]),
     "ingest.pattern.regex": (r"(?P<well>[A-Z]\d+)_z(?P<z>\d)_c(?P<channel>[12])\.tif", ["ingest_plate"]),
     # The toy's layout is `pattern`: what other layouts are told reruns nothing.

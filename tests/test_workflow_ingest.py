@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import zarr
 from campaign import make_campaign, run, write_config, write_sheet
 
 pytestmark = pytest.mark.slow
@@ -50,12 +51,15 @@ def write_gallery(folder):
 
 
 def write_export(folder):
-    """An ImageXpress export whose background rises in the order of imaging, which is not that of the wells."""
+    """An ImageXpress export of two planes whose background rises in the order of imaging, not that of the wells."""
     for number, well in enumerate(WELLS):
         order = (number * 3) % len(WELLS)
         told = METASERIES.format(x=10 * number, minute=order)
-        name = folder / f"Plate_{well}_s1_w1.TIF"
-        tifffile.imwrite(name, draw(100 + 20 * order, number), description=told, software="MetaSeries")
+        image = draw(100 + 20 * order, number)
+        for z, plane in enumerate((image, image // 2), start=1):
+            file = folder / f"ZStep_{z}" / f"Plate_{well}_s1_w1.TIF"
+            file.parent.mkdir(exist_ok=True)
+            tifffile.imwrite(file, plane, description=told, software="MetaSeries")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +69,7 @@ def campaign(tmp_path_factory):
         (folder / "images" / plate).mkdir(parents=True)
     illum = write_gallery(folder / "images" / "P1")
     write_export(folder / "images" / "P2")
-    ingest = {"plate": {"channels": {"OrigDNA": "DNA", "DAPI": "DNA2"}}}
+    ingest = {"plate": {"channels": {"OrigDNA": "DNA", "DAPI": "DNA2"}, "keep_planes": True}}
     config = {"ingest": ingest, "segment": {"nuclei_channel": "DNA"}, "profile": {}}
     write_config(folder, config | {"flatfield": {"method": "provided"}})
     write_sheet(folder, {"P1": {"layout": "load_data"}, "P2": {"layout": "imagexpress"}})
@@ -103,3 +107,11 @@ def test_what_the_microscope_told_stands_beside_the_pixels(campaign):
         == (group["omero"]["channels"][0])
     )
     assert group["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"][-2:] == [0.5, 0.5]
+
+
+def test_all_planes_are_kept_beside_the_projection(campaign):
+    folder, _ = campaign
+    field = zarr.open_group(str(folder / "results/images/P2.zarr/A/03/1"), mode="r")
+    image = field["0"][0, 0, 0]
+    np.testing.assert_array_equal(field["stack/0"][0, 0], [image, image // 2])
+    assert not (folder / "results/images/P1.zarr/A/03/1/stack").exists()

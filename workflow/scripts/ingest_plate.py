@@ -14,6 +14,7 @@ with log.job(snakemake) as counts:
     index, left_out = ingest.index_table(planes, left_out, plate=plate, channels=section["channels"])
     index, warnings = ingest.set_pixel_size(index, section["pixel_size_um"])
     shared = ingest.geometry(index)
+    shared = shared if section["keep_planes"] else shared._replace(planes=1)
     told = {"told": ingest.told_of_channels(index), "positions": ingest.stage_positions(index)}
     store.lay_out(
         store.images_of(plate),

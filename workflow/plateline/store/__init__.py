@@ -19,6 +19,7 @@ from plateline.store.keys import chain, checksum
 from plateline.store.parts import part, share_wells
 from plateline.store.plate import (
     images_of,
+    keeps_planes,
     lay_out,
     read_field,
     read_labels,
@@ -27,6 +28,7 @@ from plateline.store.plate import (
     reset_labels,
     write_field,
     write_labels,
+    write_planes,
 )
 from plateline.store.tables import (
     provenance,
@@ -44,6 +46,7 @@ __all__ = [
     "checksum",
     "images_of",
     "keep_illuminations",
+    "keeps_planes",
     "lay_out",
     "part",
     "provenance",
@@ -68,4 +71,5 @@ __all__ = [
     "share_wells",
     "write_field",
     "write_labels",
+    "write_planes",
 ]

@@ -1,12 +1,14 @@
 """One plate as OME-Zarr 0.5: the skeleton, raw pixels, label images, and the keys that vouch for them.
 
-Axes are `tczyx` for images and `tzyx` for labels. A shard holds all channels of one time point. Every job writes whole
-shards of its own wells only. Each array's attributes name, per time point, the key and checksum of what it holds, so
-that a table and the pixels it speaks of can be compared.
+Axes are `tczyx` for images and `tzyx` for labels. A shard holds all channels of one time point and plane. The image of
+a field has one plane; where all planes of a stack are kept, they are an image of their own, `stack`, beside its labels.
+Every job writes whole shards of its own wells only. Each array's attributes name, per time point, the key and checksum
+of what it holds, so that a table and the pixels it speaks of can be compared.
 """
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,8 @@ IMAGES = Path("results/images")
 
 # Colours of the first channels, chosen apart for colour-blind eyes; the DNA channel is blue by custom.
 COLOURS = ("00B050", "0072B2", "D55E00", "CC79A7", "F0E442", "56B4E9", "E69F00", "FFFFFF")
-
+# The image of a field that holds all its planes.
+STACK = "stack"
 # What a source told of a channel -> its word in the metadata.
 TOLD = {
     "channel_name": "name",
@@ -63,7 +66,7 @@ def lay_out(
     omero : dict
         `name` and `shape` of the plate, `channels` (names in order), `pixel_size_um` (NaN unknown), `full_scale`; where
         the source told them, `told` (per channel, of `channel_name`, `emission_nm`, `excitation_nm`, `exposure_ms`) and
-        `positions` (well and site -> x, y, z of the stage, µm, NaN unknown).
+        `positions` (well and site -> x, y, z of the stage, µm, NaN unknown). `planes` above 1 lays out stacks.
     """
     unfinished = temporary(path)
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -138,6 +141,9 @@ def _lay_out_field(path: Path, times: int, sizes: list[tuple[int, int]], dtype: 
     _write_group(path, _field_metadata(sizes, omero))
     for level, (y, x) in enumerate(sizes):
         _create(path / str(level), "tczyx", (times, len(omero["channels"]), 1, y, x), dtype)
+    if (planes := omero.get("planes", 1)) > 1:
+        _write_group(path / STACK, _field_metadata(sizes[:1], omero))
+        _create(path / STACK / "0", "tczyx", (times, len(omero["channels"]), planes, *sizes[0]), dtype)
     _write_group(path / "labels", {"labels": list(COMPARTMENTS)})
     for name in COMPARTMENTS:
         label = {"multiscales": _multiscales("tzyx", sizes, omero), "image-label": {"source": {"image": "../../"}}}
@@ -228,12 +234,29 @@ def write_field(path: Path, well: str, site: int, time: int, levels: list[npt.ND
     _vouch(field / "0", time, vouch)
 
 
+def write_planes(
+    path: Path, well: str, site: int, time: int, planes: Iterable[npt.NDArray], vouch: tuple[str, str]
+) -> None:
+    """Write all planes of a field at one time point, (C, Y, X) each; `vouch` is key and checksum of its image."""
+    array = _field_path(path, well, site) / STACK / "0"
+    _vouch(array, time, None)
+    for number, pixels in enumerate(planes):
+        write_shard(array, time, pixels[:, np.newaxis], number)
+    _vouch(array, time, vouch)
+
+
+def keeps_planes(path: Path, well: str, site: int) -> bool:
+    """Whether the plate was laid out to keep all planes of this field."""
+    return (_field_path(path, well, site) / STACK).is_dir()
+
+
 def reset_field(path: Path, well: str, site: int, time: int) -> None:
     """Take back a field's pixels: it reads as fill value, and nothing vouches for it."""
     field = _field_path(path, well, site)
-    _vouch(field / "0", time, None)
-    for level in _levels(field):
-        clear_shard(level, time)
+    for image in [field, field / STACK] if keeps_planes(path, well, site) else [field]:
+        _vouch(image / "0", time, None)
+        for level in _levels(image):
+            clear_shard(level, time)
 
 
 def reset_labels(path: Path, well: str, site: int, time: int) -> None:

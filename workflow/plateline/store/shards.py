@@ -28,13 +28,13 @@ numcodecs.blosc.use_threads = False
 _ABSENT = 2**64 - 1
 
 
-def shard_path(array: Path, time: int, axes: int) -> Path:
-    """File of the shard of one time point: `c/{time}/0/0...`."""
-    return array.joinpath("c", str(time), *["0"] * (axes - 1))
+def shard_path(array: Path, time: int, axes: int, plane: int = 0) -> Path:
+    """File of the shard of one time point and plane: `c/{time}/0/{plane}/0/0`; labels have no channels before it."""
+    return array.joinpath("c", str(time), *["0"] * (axes - 4), str(plane), "0", "0")
 
 
-def write_shard(array: Path, time: int, pixels: npt.NDArray) -> None:
-    """Write one time point of an array, all its other axes whole.
+def write_shard(array: Path, time: int, pixels: npt.NDArray, plane: int = 0) -> None:
+    """Write one time point and plane of an array, all its other axes whole.
 
     Parameters
     ----------
@@ -43,20 +43,22 @@ def write_shard(array: Path, time: int, pixels: npt.NDArray) -> None:
     time : int
         Counted from 0.
     pixels : ndarray
-        (C, Z, Y, X) or (Z, Y, X), of the array's shape without time. All zero: the shard is taken away, since zero
+        (C, 1, Y, X) or (1, Y, X), of the array's shape without time. All zero: the shard is taken away, since zero
         is the fill value.
+    plane : int
+        Place along z, counted from 0.
     """
     chunk, dtype = _layout(array)
-    path = shard_path(array, time, pixels.ndim + 1)
+    path = shard_path(array, time, pixels.ndim + 1, plane)
     if not pixels.any():
-        clear_shard(array, time)
+        path.unlink(missing_ok=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode(pixels.astype(dtype, copy=False), chunk[1:]))
 
 
 def clear_shard(array: Path, time: int) -> None:
-    """Take one time point of an array away: it reads as fill value."""
+    """Take one time point of an array away, all its planes: it reads as fill value."""
     shutil.rmtree(array / "c" / str(time), ignore_errors=True)
 
 
