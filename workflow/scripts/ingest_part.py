@@ -17,13 +17,7 @@ def write_well(well, *, index, shared, read, section, code, zarr):
     rows = []
     for field, planes in index[index["Metadata_Well"] == well].groupby(FIELD):
         _, _, site, time = field
-        made = {
-            "Metadata_Key": "",
-            "checksum": "",
-            "status": "excluded",
-            "reason": "",
-            "acquired": ingest.acquired(planes),
-        }
+        made = {"Metadata_Key": "", "checksum": "", "status": "excluded", "reason": ""}
         try:
             pixels = ingest.build_field(planes, shared, read, projection=section["projection"])
         except ImageError as error:
@@ -36,7 +30,8 @@ def write_well(well, *, index, shared, read, section, code, zarr):
             if store.keeps_planes(zarr, well, site):
                 store.write_planes(zarr, well, site, time, ingest.field_planes(planes, shared, read), (key, checksum))
             made |= {"Metadata_Key": key, "checksum": checksum, "status": "ok"}
-        rows.append(dict(zip(FIELD, field, strict=True)) | made | ingest.facts(shared))
+        told = ingest.facts(shared) | {"acquired": ingest.acquired(planes)}
+        rows.append(dict(zip(FIELD, field, strict=True)) | made | told)
     return {"fields": pd.DataFrame(rows)}
 
 

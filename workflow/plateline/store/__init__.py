@@ -39,7 +39,7 @@ from plateline.store.tables import (
     save_table,
 )
 
-FORMAT = 1
+FORMAT = 2
 
 __all__ = [
     "chain",
