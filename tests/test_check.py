@@ -193,6 +193,11 @@ def test_a_raw_source_may_be_gone_once_it_is_ingested(line):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
+        (
+            "qc/plate",
+            {"roles": {"DNA": "Hoechst"}},
+            r"qc.plate.roles.DNA: got 'Hoechst'; expected a name in .*FKHR, DNA",
+        ),
         ("segment/nuclei_channel", "dna", r"config: segment.nuclei_channel: got 'dna'; expected a name in .*FKHR, DNA"),
         ("segment/cell_channels", ["FKHR", "ER"], r"config: segment.cell_channels: got 'ER'"),
         ("measure/full_scale", {"GFP": 4095}, r"config: measure.full_scale: got 'GFP'"),

@@ -250,7 +250,8 @@ def test_a_digest_is_the_same_twice(package):
         ("segment/classical.py", {"segment"}),
         ("segment/cells.py", {"segment"}),
         ("qc/plate.py", {"qc"}),
-        ("ingest.py", {"ingest"}),
+        ("ingest/index.py", {"ingest"}),
+        ("ingest/field.py", {"ingest"}),
         ("layouts/pattern.py", {"ingest"}),
         ("profile/wells.py", {"profile"}),
         ("profile/__init__.py", {"profile"}),
@@ -282,8 +283,8 @@ def test_comments_docstrings_and_layout_change_nothing(package):
             append(path, "\n\n\n# a comment\n")
         edit(package / "segment" / "classical.py", '"""', '"""Another beginning. ')
         append(package / "qc/plate.py", "")
-        edit(package / "ingest.py", "    return levels\n", "    # as they are\n    return  (levels)\n")
-        edit(package / "ingest.py", '"""What all fields of a plate share."""', '"""Edited."""')
+        edit(package / "ingest/field.py", "    return levels\n", "    # as they are\n    return  (levels)\n")
+        edit(package / "ingest/index.py", '"""What all fields of a plate share."""', '"""Edited."""')
 
     assert changed_by(comment) == set()
 

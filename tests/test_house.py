@@ -42,6 +42,7 @@ OPTIONAL = {"segment/plugins.py": {"cellpose", "stardist", "instanseg"}}
 TELLS = {"logging", "warnings", "sys", "importlib"}
 TECHNOLOGY = {
     "store/files.py": {"numpy", "pandas"},
+    "store/illumination.py": {"numpy", "pandas"},
     "store/keys.py": {"numpy"},
     "store/parts.py": {"pandas", "pyarrow"},
     "store/plate.py": {"numpy", "pandas", "zarr"},
@@ -352,7 +353,7 @@ def test_the_block_of_a_method_has_the_keywords_of_its_function(stage, name):
     block = CONFIG["properties"][stage]["properties"].get(name, {"properties": {}})
     if (stage, name) == ("flatfield", "provided"):  # its options name files, which the script reads for it
         assert keywords == {"illum", "name"}
-        keywords = set(inspect.signature(store.read_illumination).parameters) - {"plate", "channel"}
+        keywords = set(inspect.signature(store.read_illumination).parameters) - {"plate", "channel", "index"}
     # A length in micrometres in the config is one in pixels to the function.
     assert {re.sub("_um$", "_px", key) for key in block.get("properties", {})} == keywords
 

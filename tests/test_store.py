@@ -433,8 +433,54 @@ def test_the_plate_is_one_of_the_fields_standard(plate):
     assert scales == [[1.0, 1.0, 1.0, 0.5, 0.5], [1.0, 1.0, 1.0, 1.0, 1.0]]
     omero = zarr.open_group(str(plate / "A" / "01" / "2"), mode="r").attrs["ome"]["omero"]
     assert [channel["label"] for channel in omero["channels"]] == ["DNA", "GFP"]
+    assert "stage" not in omero
     label = zarr.open_group(str(plate / "A" / "01" / "2" / "labels" / "cells"), mode="r")
     assert ome_zarr_models.v05.ImageLabel.from_zarr(label)
+
+
+def test_what_the_microscope_told_stands_in_the_metadata(tmp_path):
+    omero = {"name": "P1", "shape": 96, "channels": ["DNA", "GFP"], "pixel_size_um": np.nan, "full_scale": 4095.0}
+    told = [{"channel_name": "HOECHST 33342", "emission_nm": 461.0, "excitation_nm": 375.0, "exposure_ms": 100.0}, {}]
+    positions = {("A01", 2): (1.5, -2.0, np.nan)}
+    path = tmp_path / "P1.zarr"
+    omero |= {"told": told, "positions": positions}
+    store.lay_out(path, wells=WELLS, times=1, sizes=[(8, 8)], dtype="uint16", omero=omero)
+    group = zarr.open_group(str(path / "A" / "01" / "2"), mode="r")
+    assert ome_zarr_models.v05.Image.from_zarr(group)
+    held = group.attrs["ome"]["omero"]
+    assert held["stage"] == {"x": 1.5, "y": -2.0, "unit": "micrometer"}
+    words = {"name": "HOECHST 33342", "emissionWave": 461.0, "excitationWave": 375.0, "exposureTime": 100.0}
+    first, second = held["channels"]
+    assert {word: first[word] for word in words} == words
+    assert (first["label"], first["exposureTimeUnit"], first["window"]["max"]) == ("DNA", "ms", 4095.0)
+    assert set(second) == {"label", "color", "window", "active"}
+    other = zarr.open_group(str(path / "A" / "01" / "1"), mode="r").attrs["ome"]["omero"]
+    assert other == {"channels": held["channels"]}
+
+
+def test_all_planes_are_kept_beside_the_image(tmp_path):
+    omero = {"name": "P1", "shape": 96, "channels": ["DNA", "GFP"], "pixel_size_um": 0.5, "full_scale": 4095.0}
+    path = tmp_path / "P1.zarr"
+    store.lay_out(path, wells=WELLS, times=2, sizes=level_sizes(*SIZE), dtype="uint16", omero=omero | {"planes": 3})
+    stack = np.stack([noise(seed) for seed in range(3)])
+    stack[1] = 0
+    assert store.keeps_planes(path, "A01", 2)
+    write(path, "A01", 2, 1, stack.max(axis=0), "k")
+    store.write_planes(path, "A01", 2, 1, list(stack), ("k", "sum"))
+    group = zarr.open_group(str(path / "A" / "01" / "2" / "stack"), mode="r")
+    image = ome_zarr_models.v05.Image.from_zarr(group)
+    assert [axis.name for axis in image.attributes.ome.multiscales[0].axes] == list("tczyx")
+    assert group["0"].shape == (2, 2, 3, *SIZE)
+    np.testing.assert_array_equal(group["0"][1].swapaxes(0, 1), stack)
+    assert not group["0"][0].any()
+    np.testing.assert_array_equal(store.read_field(path, "A01", 2, 1, "k"), stack.max(axis=0))
+    store.reset_field(path, "A01", 2, 1)
+    assert not group["0"][1].any()
+    assert "1" not in group["0"].attrs.get("plateline", {})
+
+
+def test_a_plate_of_single_planes_has_no_stack(plate):
+    assert not store.keeps_planes(plate, "A01", 1)
 
 
 def test_the_plate_opens_in_ome_zarr(plate):

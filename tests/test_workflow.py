@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 TOY = {"P1": {"parts": "2"}, "P2": {"parts": "2"}}
 # Rule -> rules that read what it makes.
 READ_BY = {
-    "ingest_plate": ["ingest_part", "platemap_plate"],
+    "ingest_plate": ["ingest_part", "platemap_plate", "flatfield_plate"],
     "ingest_part": ["flatfield_plate", "qc_part", "segment_part", "measure_part", "report_plate"],
     "platemap_plate": ["profile_plate"],
     "flatfield_plate": ["segment_part", "measure_part"],
@@ -50,6 +50,8 @@ READ_BY = {
 # Key of the config -> another value, and the rules that take it. What reads them must rerun, nothing else.
 CHANGES = {
     "ingest.plate.channels": ({"1": "DNA", "2": "GFP", "3": "ER"}, ["ingest_plate"]),
+    "ingest.plate.pixel_size_um": (0.65, ["ingest_plate"]),
+    "ingest.plate.keep_planes": (True, ["ingest_plate"]),
     "ingest.part.projection": ("mean", ["ingest_part"]),
     "ingest.pattern.regex": (r"(?P<well>[A-Z]\d+)_z(?P<z>\d)_c(?P<channel>[12])\.tif", ["ingest_plate"]),
     # The toy's layout is `pattern`: what other layouts are told reruns nothing.
@@ -63,6 +65,7 @@ CHANGES = {
     "ingest.ome-zarr.versions": (["0.5"], []),
     "ingest.phenix.versions": (["V6"], []),
     "ingest.load_data.file": ("other.csv", []),
+    **{f"ingest.{layout}.regex": ("(?P<well>.*)", []) for layout in ("nd2", "czi", "lif")},
     "ingest.load_data.moved_from": ("/old", []),
     "platemap.columns": ({"Compound": "Compound"}, ["platemap_plate"]),
     "platemap.controls": ({"vehicle": "negative"}, ["platemap_plate"]),
@@ -84,6 +87,7 @@ CHANGES = {
     "qc.plate.debris_z": (6, ["qc_plate"]),
     "qc.plate.uneven_z": (6, ["qc_plate"]),
     "qc.plate.drift_correlation": (0.9, ["qc_plate"]),
+    "qc.plate.roles.DNA": ("GFP", ["qc_plate"]),
     "segment.method": ("plateline.segment.classical:otsu", ["segment_part"]),
     "segment.nuclei_channel": ("GFP", ["segment_part"]),
     "segment.cell_channels": ([], ["segment_part"]),

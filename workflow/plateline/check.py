@@ -79,6 +79,7 @@ def _check_channels(config: dict, where: str) -> None:
         raise ConfigError(msg)
     projection = config["ingest"]["part"]["projection"]
     wanted = {
+        "qc.plate.roles.DNA": [name for name in [config["qc"]["plate"]["roles"]["DNA"]] if name],
         "segment.nuclei_channel": [config["segment"]["nuclei_channel"]],
         "segment.cell_channels": config["segment"]["cell_channels"],
         "measure.full_scale": config["measure"]["full_scale"],

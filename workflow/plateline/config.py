@@ -389,7 +389,7 @@ def orphans(parts: dict[str, int], root: str | Path = "results") -> list[Path]:
 
 
 def _is_orphan(path: Path, parts: dict[str, int]) -> bool:
-    plate = re.sub(r"((\.ledger|\.positions)?\.parquet|\.zarr)$", "", path.parts[1])
+    plate = re.sub(r"((\.ledger|\.positions|\.bscores)?\.parquet|\.zarr)$", "", path.parts[1])
     part = re.match(r"part-(\d+)\.", path.name)
     hidden = any(name.startswith(".") for name in path.parts)
     return not hidden and (plate not in parts or bool(part and int(part[1]) > parts[plate]))

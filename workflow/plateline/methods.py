@@ -21,6 +21,9 @@ LAYOUTS = {
     "incell": "plateline.layouts.incell",
     "ome-zarr": "plateline.layouts.ome_zarr",
     "ome-tiff": "plateline.layouts.ome_tiff",
+    "nd2": "plateline.layouts.nd2",
+    "czi": "plateline.layouts.czi",
+    "lif": "plateline.layouts.lif",
 }
 # (N, Y, X), **options -> illum (Y, X), dark (Y, X)
 FLATFIELDS = {

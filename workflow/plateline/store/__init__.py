@@ -1,11 +1,11 @@
 """The only module that opens files: OME-Zarr plates, Parquet tables, keys, resume.
 
 `plate` owns pixels and labels, `tables` the Parquet files and their provenance, `parts` what a killed job leaves,
-`models` weights and training sets, `files` the rest. `FORMAT` is raised by hand when what is written changes; that reruns every stage.
+`models` weights and training sets, `illumination` what other programs estimated, `files` the rest. `FORMAT` is raised by
+hand when what is written changes; that reruns every stage.
 """
 
 from plateline.store.files import (
-    read_illumination,
     read_json,
     read_sheets,
     read_texts,
@@ -14,11 +14,13 @@ from plateline.store.files import (
     save_json,
     save_pages,
 )
+from plateline.store.illumination import keep_illuminations, read_illumination
 from plateline.store.keys import chain, checksum
 from plateline.store.models import drop_state, read_model, read_pairs, read_state, save_model, save_state
 from plateline.store.parts import part, share_wells
 from plateline.store.plate import (
     images_of,
+    keeps_planes,
     lay_out,
     read_field,
     read_labels,
@@ -27,6 +29,7 @@ from plateline.store.plate import (
     reset_labels,
     write_field,
     write_labels,
+    write_planes,
 )
 from plateline.store.tables import (
     provenance,
@@ -37,13 +40,15 @@ from plateline.store.tables import (
     save_table,
 )
 
-FORMAT = 1
+FORMAT = 2
 
 __all__ = [
     "chain",
     "checksum",
     "drop_state",
     "images_of",
+    "keep_illuminations",
+    "keeps_planes",
     "lay_out",
     "part",
     "provenance",
@@ -73,4 +78,5 @@ __all__ = [
     "share_wells",
     "write_field",
     "write_labels",
+    "write_planes",
 ]

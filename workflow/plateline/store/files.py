@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from plateline.errors import ConfigError, PlatemapError
+from plateline.errors import PlatemapError
 
 
 def temporary(path: Path) -> Path:
@@ -59,43 +59,6 @@ def save_array(array: npt.NDArray, path: str | Path) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     write_whole(path, lambda file: file.write_bytes(buffer.getvalue()))
-
-
-def read_illumination(folder: str, pattern: str, *, plate: str, channel: str) -> dict[str, object]:
-    """An illumination that another program saved as NPY.
-
-    Parameters
-    ----------
-    folder : str
-        Where the files are.
-    pattern : str
-        Name of a file, with `{channel}` and, where plates have their own, `{plate}`.
-    plate, channel : str
-        What stands in their place.
-
-    Returns
-    -------
-    dict
-        `illum`, the array as it was saved, and `name`, the file and its channel.
-
-    Raises
-    ------
-    ConfigError
-        If the channel has no file, or the file is no array.
-    """
-    path = Path(folder, pattern.replace("{plate}", plate).replace("{channel}", channel))
-    if not folder or not path.is_file():
-        there = ", ".join(sorted(file.name for file in Path(folder).glob("*.npy"))[:8]) if folder else ""
-        msg = (
-            f"flatfield.provided: channel {channel!r} of plate {plate} has no illumination; expected the file {path}, "
-            f"got {there or 'no .npy file there'}: set flatfield.provided.folder and pattern"
-        )
-        raise ConfigError(msg)
-    try:
-        return {"illum": np.load(path, allow_pickle=False), "name": f"illumination {path} of channel {channel!r}"}
-    except (ValueError, OSError, EOFError) as error:
-        msg = f"flatfield.provided: {path} cannot be read as an array ({error}); expected NPY without pickles"
-        raise ConfigError(msg) from error
 
 
 def save_pages(pages: dict[str, bytes], folder: str | Path) -> None:
