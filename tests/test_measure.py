@@ -9,13 +9,13 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from measured import DEFAULTS, as_all, measure, random_field, with_settings
+from measured import measure, random_field, with_settings
 from scipy import ndimage as ndi
 from skimage.measure import label, regionprops
 
 from plateline.errors import ConfigError, ImageError, LabelError
 from plateline.identity import is_feature
-from plateline.measure import FAMILIES, PREFIXES, feature_names, measure_field
+from plateline.measure import FAMILIES, PREFIXES, feature_names
 from plateline.segment import otsu
 
 FIELDS = Path(__file__).parents[1] / "resources" / "bbbc013" / "images"

@@ -74,7 +74,7 @@ def _coefficients(u, v, grid):
 
 @njit(cache=True, error_model="numpy")
 def _fit(u, v):
-    """Slope and offset of the line through the pixels with light, with the least distances to it; NaN if there is none."""
+    """Slope and offset of the line nearest to the pixels with light, NaN if there is none."""
     sums = np.zeros(10)
     _clear(sums)
     for at in range(u.size):

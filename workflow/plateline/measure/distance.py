@@ -17,7 +17,7 @@ def to_outside(pixels, row, bounded):
     `bounded` says whether what lies beyond the field's border is outside (as for CellProfiler's radii) or unknown (as
     for its radial distribution).
     """
-    y0, x0, y1, x1 = pixels.box[row]
+    y0, x0, _, x1 = pixels.box[row]
     beyond = np.array([1 if bounded or inside else _FAR for inside in _inner_sides(pixels, row)])
     down = _to_outside_in_column(pixels, row, beyond)
     first, last = pixels.start[row], pixels.start[row + 1]

@@ -4,7 +4,7 @@ Owns how channels, compartments and families become columns, and what is told of
 is where numba is imported: `plateline.measure` comes here only when it measures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -67,9 +67,9 @@ def measure_objects(
     settings: Settings,
     families: Sequence[str],
 ) -> Floats:
-    """Features of the families, (F, n), on one compartment, in the order of the names; NaN for objects without pixels."""
+    """Features of the families on one compartment, (F, n), in the order of the names; NaN where no pixel is."""
     intensity, places = measure_intensity(pixels, values)
-    measure_family = {
+    measure_family: dict[str, Callable[[], Floats]] = {
         "AreaShape": partial(measure_area_shape, pixels),
         "Intensity": lambda: intensity,
         "Texture": partial(measure_texture, pixels, values, settings),
@@ -110,7 +110,8 @@ def _check(
             )
             raise LabelError(msg)
         if labels[compartment].dtype.kind not in "iu":
-            msg = f"{compartment} labels have dtype {labels[compartment].dtype}; expected whole numbers; rerun segment_part"
+            dtype = labels[compartment].dtype
+            msg = f"{compartment} labels have dtype {dtype}; expected whole numbers; rerun rule segment_part"
             raise LabelError(msg)
 
 

@@ -19,14 +19,14 @@ from plateline.measure.pixels import Floats, Pixels
 
 
 class Spectrum(NamedTuple):
-    """What is left of each channel after each step: image (C, Y, X), coarse (C, steps, y, x), and shape of the field."""
+    """What is `left` of the thinned-out channels after each step, (C, steps, y, x), and the `shape` of the field."""
 
     left: Floats
     shape: tuple[int, int]
 
 
 def open_field(image: npt.NDArray[np.float32], settings: Settings) -> Spectrum | None:
-    """Reconstructions of the field's channels (C, Y, X) after each step; None if too few pixels are left to thin out."""
+    """Reconstructions of the field's channels (C, Y, X) after each step; None if too few pixels would be left."""
     shape = image.shape[1:]
     coarse = [int(size * settings.granularity_sampling) for size in shape]
     if min(coarse) < 2:
@@ -69,7 +69,7 @@ def _background(thin: Floats, settings: Settings) -> Floats:
 
 
 def _resample(field: Floats, places: list[Floats]) -> Floats:
-    """The field at the crossings of rows and columns, bilinear; 0 outside it, also where rounding puts a place there."""
+    """The field at crossings of rows and columns, bilinear; 0 outside it, also where rounding puts a place there."""
     rows, columns = (_weights(place, size) for place, size in zip(places, field.shape, strict=True))
     return rows @ field @ columns.T
 
@@ -107,7 +107,7 @@ def _reconstruct(field, left):
 
     The one before is the mask of the next: it lies above every later one, and is smaller than the field.
     """
-    height, width = field.shape
+    width = field.shape[1]
     eroded, spare, queue = field.copy(), np.empty_like(field), np.empty(field.size + 1, np.int64)
     mask = field
     for step in range(left.shape[0]):

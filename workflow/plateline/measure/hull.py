@@ -1,8 +1,8 @@
 """Convex hulls of objects, and what follows from them: enclosing circle, Feret diameters, convex area.
 
-All functions are compiled and work on one object; the families call them for each. A hull starts at the topmost pixel of
-the leftmost column and goes right along the top; CellProfiler has this order too, and since features depend on whether
-a pixel on the circle counts as inside it, the order of its arithmetic is kept.
+All functions are compiled and work on one object; the families call them for each. A hull starts at the topmost pixel
+of the leftmost column and goes right along the top. CellProfiler has this order too, and since features depend on
+whether a pixel on the circle counts as inside it, the order of its arithmetic is kept.
 """
 
 import numpy as np

@@ -1,8 +1,7 @@
-"""Neighbours of objects: how many, how much of the outline touches them, how far and where (CellProfiler's
-MeasureObjectNeighbors).
+"""Neighbours of objects: how many, how much of the outline touches them, how far and where they are.
 
-A neighbour at a reach of r pixels has a pixel in the disk of that radius around one of the object's; adjacent, reach 0
-here, is CellProfiler's reach of 1.
+The definitions are those of CellProfiler's MeasureObjectNeighbors. A neighbour at a reach of r pixels has a pixel in
+the disk of that radius around one of the object's; adjacent, reach 0 here, is CellProfiler's reach of 1.
 """
 
 from collections.abc import Sequence

@@ -91,7 +91,8 @@ def list_pixels(labels: npt.NDArray[np.int32], numbers: npt.NDArray[np.int32]) -
 def take_values(pixels: Pixels, image: npt.NDArray[np.float32]) -> Values:
     """Intensities of the listed pixels in all channels of an image (C, Y, X), sorted and ranked within each object."""
     values, known = _gather(pixels, np.ascontiguousarray(image, np.float32))
-    return Values(values, *_rank(pixels, values), known)
+    ordered, rank = _rank(pixels, values)
+    return Values(values, ordered, rank, known)
 
 
 @njit(cache=True, error_model="numpy")

@@ -1,7 +1,7 @@
 """Intensities from an object's centre to its edge (CellProfiler's MeasureObjectIntensityDistribution).
 
-The centre is the pixel farthest from the edge, the first in reading order. Distances from it run inside the object, from
-neighbour to neighbour; pieces that no way leads to are left out, as CellProfiler leaves them out.
+The centre is the pixel farthest from the edge, the first in reading order. Distances from it run inside the object,
+from neighbour to neighbour; pieces that no way leads to are left out, as CellProfiler leaves them out.
 """
 
 import numpy as np
