@@ -79,7 +79,7 @@ def _overlap(taken, a, b, first, last, share, out):
     uu, vv, uv, in_u, in_v, ranked_u, ranked_v, all_u, all_v = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     both = False
     for at in range(first, last):
-        u, v = float(taken.values[a, at]), float(taken.values[b, at])
+        u, v = np.float64(taken.values[a, at]), np.float64(taken.values[b, at])
         if u >= least_u:
             all_u += u
         if v >= least_v:

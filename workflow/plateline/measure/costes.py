@@ -103,7 +103,7 @@ def _search(u, v, slope, offset, grid):
     """Step of the grid that CellProfiler's bisection ends at; -1 if it finds none."""
     above = np.empty((u.size, 2))
     for at in range(u.size):
-        above[at, 0], above[at, 1] = _range(float(u[at]), float(v[at]), slope, offset, grid)
+        above[at, 0], above[at, 1] = _range(np.float64(u[at]), np.float64(v[at]), slope, offset, grid)
     open_, below, here = np.arange(u.size), np.zeros(10), np.zeros(10)
     _clear(below)
     left, right, last, valid, steps = 1.0, grid, 0.0, -1.0, 0
@@ -175,7 +175,8 @@ def _clear(sums):
 
 @njit(cache=True, error_model="numpy")
 def _add(sums, u, v):
-    u, v = float(u), float(v)
+    # float() would leave a float32 what it is.
+    u, v = np.float64(u), np.float64(v)
     sums[0] += 1
     sums[1] += u
     sums[2] += v

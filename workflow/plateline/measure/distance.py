@@ -17,17 +17,18 @@ def to_outside(pixels, row, bounded):
     `bounded` says whether what lies beyond the field's border is outside (as for CellProfiler's radii) or unknown (as
     for its radial distribution).
     """
-    y0, x0, _, x1 = pixels.box[row]
-    beyond = np.array([1 if bounded or inside else _FAR for inside in _inner_sides(pixels, row)])
-    down = _to_outside_in_column(pixels, row, beyond)
+    y0, x0, x1 = pixels.box[row, 0], pixels.box[row, 1], pixels.box[row, 3]
+    # What lies beyond a side of the box is outside, unless the field ends there.
+    ends_left, ends_right = not bounded and x0 == 0, not bounded and x1 == pixels.rows.shape[1] - 2
+    down = _to_outside_in_column(pixels, row, bounded)
     first, last = pixels.start[row], pixels.start[row + 1]
     found = np.empty(last - first, np.int64)
     for at in range(first, last):
         y, x = pixels.y[at] - y0, pixels.x[at] - x0
         best, away = down[y, x] * down[y, x], 1
-        while away * away < best and away < x1 - x0 + _FAR:
-            left = down[y, x - away] if x >= away else (0 if beyond[1] == 1 else _FAR)
-            right = down[y, x + away] if x + away < x1 - x0 else (0 if beyond[3] == 1 else _FAR)
+        while away * away < best:
+            left = down[y, x - away] if x >= away else (_FAR if ends_left else 0)
+            right = down[y, x + away] if x + away < x1 - x0 else (_FAR if ends_right else 0)
             nearer = min(left, right)
             best, away = min(best, nearer * nearer + away * away), away + 1
         found[at - first] = best
@@ -35,23 +36,16 @@ def to_outside(pixels, row, bounded):
 
 
 @njit(cache=True, error_model="numpy")
-def _inner_sides(pixels, row):
-    """Whether there is a pixel of the field beyond the top, left, bottom and right of an object's box."""
-    y0, x0, y1, x1 = pixels.box[row]
-    return y0 > 0, x0 > 0, y1 < pixels.rows.shape[0] - 2, x1 < pixels.rows.shape[1] - 2
-
-
-@njit(cache=True, error_model="numpy")
-def _to_outside_in_column(pixels, row, beyond):
+def _to_outside_in_column(pixels, row, bounded):
     """Distance of each pixel of the box to the nearest one above or below it outside the object; 0 outside."""
-    y0, x0, y1, x1 = pixels.box[row]
+    y0, x0, y1, x1 = pixels.box[row, 0], pixels.box[row, 1], pixels.box[row, 2], pixels.box[row, 3]
     down = np.zeros((y1 - y0, x1 - x0), np.int64)
     for x in range(x1 - x0):
-        reach = beyond[0] - 1
+        reach = 0 if bounded or y0 > 0 else _FAR
         for y in range(y1 - y0):
             reach = min(reach + 1, _FAR) if pixels.rows[y0 + y + 1, x0 + x + 1] == row + 1 else 0
             down[y, x] = reach
-        reach = beyond[2] - 1
+        reach = 0 if bounded or y1 < pixels.rows.shape[0] - 2 else _FAR
         for y in range(y1 - y0 - 1, -1, -1):
             reach = min(reach + 1, _FAR) if down[y, x] else 0
             down[y, x] = min(down[y, x], reach)
@@ -64,7 +58,7 @@ def from_centre(pixels, row, centre):
 
     A step to a direct neighbour is 1 long, to a diagonal one the root of 2; infinite where no way leads.
     """
-    y0, x0, y1, x1 = pixels.box[row]
+    y0, x0, y1, x1 = pixels.box[row, 0], pixels.box[row, 1], pixels.box[row, 2], pixels.box[row, 3]
     first, last = pixels.start[row], pixels.start[row + 1]
     way = np.full((y1 - y0 + 2, x1 - x0 + 2), -1.0)
     for at in range(first, last):

@@ -188,7 +188,7 @@ def _object_sums(pixels, where_y, where_x, left):
     n = pixels.box.shape[0]
     sums = np.zeros((channels, steps, n))
     for row in range(n):
-        y0, x0, y1, x1 = pixels.box[row]
+        y0, x0, y1, x1 = pixels.box[row, 0], pixels.box[row, 1], pixels.box[row, 2], pixels.box[row, 3]
         if pixels.start[row] == pixels.start[row + 1]:
             continue
         top, side = int(where_y[y0]), int(where_x[x0])

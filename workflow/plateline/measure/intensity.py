@@ -82,7 +82,7 @@ def _quantile(ordered, share):
     place = ordered.size * share
     at = int(place)
     after = min(at + 1, ordered.size - 1)
-    return float(ordered[at]) * (1 - (place - at)) + float(ordered[after]) * (place - at)
+    return np.float64(ordered[at]) * (1 - (place - at)) + np.float64(ordered[after]) * (place - at)
 
 
 @njit(cache=True, error_model="numpy")
@@ -110,8 +110,8 @@ def _place(pixels, first, values, total, places):
     for at in range(values.size):
         y += pixels.y[first + at]
         x += pixels.x[first + at]
-        mass_y += pixels.y[first + at] * float(values[at])
-        mass_x += pixels.x[first + at] * float(values[at])
+        mass_y += pixels.y[first + at] * np.float64(values[at])
+        mass_x += pixels.x[first + at] * np.float64(values[at])
         if values[at] > values[best]:
             best = at
     mass = total if total != 0 else np.nan

@@ -48,7 +48,7 @@ def _quantise(values, levels):
         lower[level] = level if levels == 256 else np.uint8(level / 255.0 * (levels - 1))
     for channel in range(values.shape[0]):
         for at in range(values.shape[1]):
-            share = min(max(float(values[channel, at]), 0.0), 1.0)
+            share = min(max(np.float64(values[channel, at]), 0.0), 1.0)
             grey[channel, at] = lower[int(np.rint(share * 255))]
     return grey
 

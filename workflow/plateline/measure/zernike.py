@@ -69,7 +69,7 @@ def _sum_powers(pixels, weights, steps):
                 continue
             _take_powers(dy, dx, steps, basis)
             for channel in range(weights.shape[0]):
-                weight = float(weights[channel, at])
+                weight = np.float64(weights[channel, at])
                 for power in range(2 * powers):
                     sums[channel, row, power] += weight * basis[power]
     return sums.reshape((weights.shape[0], n, 2, powers)), radii
