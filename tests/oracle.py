@@ -1,4 +1,4 @@
-"""CellProfiler's features by cp_measure, under our names: what the tests and the benchmark of measuring compare with."""
+"""CellProfiler's features by cp_measure, under our names, for the tests and the benchmark of measuring."""
 
 import warnings
 from itertools import combinations

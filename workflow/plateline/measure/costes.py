@@ -106,7 +106,7 @@ def _search(u, v, slope, offset, grid):
         above[at, 0], above[at, 1] = _range(np.float64(u[at]), np.float64(v[at]), slope, offset, grid)
     open_, below, here = np.arange(u.size), np.zeros(10), np.zeros(10)
     _clear(below)
-    left, right, last, valid, steps = 1.0, grid, 0.0, -1.0, 0
+    left, right, last, valid, steps = 1.0, grid, 0.0, 0.0, 0
     middle = (right - left) // (6 / 5) + left
     while last != middle:
         steps += 1
