@@ -146,8 +146,8 @@ def _radial(channels: Sequence[str], settings: Settings) -> list[str]:
     for channel in channels:
         names += [f"{feature}_{channel}_{ring}of{bins}" for feature in RINGS for ring in range(1, bins + 1)]
         names += [f"ZernikeMagnitude_{channel}_{n}_{m}" for n, m in ZERNIKES]
-        # The phase of the first moment, a sum, is a right angle for whatever has light.
-        names += [f"ZernikePhase_{channel}_{n}_{m}" for n, m in ZERNIKES[1:]]
+        # The others' phase is a right angle by definition: they have no imaginary part.
+        names += [f"ZernikePhase_{channel}_{n}_{m}" for n, m in ZERNIKES if m]
     return names
 
 

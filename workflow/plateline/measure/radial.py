@@ -27,8 +27,8 @@ def measure_radial(pixels: Pixels, values: Values, *, bins: int) -> Floats:
         fraction = light / light.sum(axis=1, keepdims=True)
         mean = fraction / (area / area.sum(axis=0) + _EPSILON)
     magnitude, phase = intensity_moments(pixels, values.values)
-    # The first phase is a right angle for all objects with light.
-    found = np.concatenate([fraction, mean, spread, magnitude, phase[:, 1 : len(ZERNIKES)]], axis=1)
+    turning = [place for place, (_, m) in enumerate(ZERNIKES) if m]
+    found = np.concatenate([fraction, mean, spread, magnitude, phase[:, turning]], axis=1)
     found[np.broadcast_to(~values.known[:, None], found.shape)] = np.nan
     return found
 
