@@ -37,26 +37,27 @@ def measure(
     """The table of cells and the notes, unit, reason and count, of one field; see `plateline.measure.measure_field`."""
     names = feature_names(channels, settings)
     _check(image, labels, channels, full_scale)
-    kept = [channels.index(channel) for channel in measured_channels(channels, settings)]
-    scales = np.array([full_scale[channel] for channel in kept], np.float32)
-    shares = image[kept].astype(np.float32) / scales[:, None, None]
+    kept = measured_channels(channels, settings)
+    places = [channels.index(channel) for channel in kept]
+    scales = np.array([full_scale[place] for place in places], np.float32)
+    shares = image[places].astype(np.float32) / scales[:, None, None]
     numbers = np.unique(labels["nuclei"])
     numbers = numbers[numbers > 0].astype(np.int32)
     pixels = {compartment: list_pixels(labels[compartment], numbers) for compartment in PREFIXES}
     spectrum = open_field(shares, settings) if "Granularity" in settings.families else None
     found, notes = [], []
-    for compartment, place in pixels.items():
-        values = take_values(place, shares)
+    for compartment, listed in pixels.items():
+        values = take_values(listed, shares)
         families = families_of(compartment, settings)
-        found.append(measure_objects(place, values, spectrum, scales.tolist(), settings, families))
-        notes += _notes(place, values, compartment, [channels[channel] for channel in kept], settings)
-    if "Intensity" in settings.families:
-        found.append(_log2_ratios(found, names, len(kept)))
-    table = pd.DataFrame(np.concatenate(found).T, columns=names)
+        found.append(measure_objects(listed, values, spectrum, scales.tolist(), settings, families))
+        notes += _notes(listed, values, compartment, kept, settings)
+    features = np.concatenate(found)
+    if "Intensity" in settings.families and kept:
+        features = np.vstack([features, *_log2_ratios(dict(zip(names, features, strict=False)), kept)])
+    table = pd.DataFrame(features.T, columns=names)
     links = _links(pixels, numbers)
-    return pd.concat([pd.DataFrame({NUMBER: numbers.astype(np.int64)} | links), table], axis=1), [
-        note for note in notes if note[2]
-    ]
+    told = [note for note in notes if note[2]]
+    return pd.concat([pd.DataFrame({NUMBER: numbers.astype(np.int64)} | links), table], axis=1), told
 
 
 def measure_objects(
@@ -115,17 +116,14 @@ def _check(
             raise LabelError(msg)
 
 
-def _log2_ratios(found: list[Floats], names: list[str], channels: int) -> Floats:
+def _log2_ratios(features: dict[str, Floats], channels: list[str]) -> list[Floats]:
     """Log2 of the nucleus' mean over the cytoplasm's mean per channel, (C, n); NaN unless both are above 0."""
-    features = dict(zip(names, np.concatenate(found), strict=False))
-    means = [
-        [f"{part}_Intensity_MeanIntensity_{name.partition('Log2Ratio_')[2]}" for part in ("Nuclei", "Cytoplasm")]
-        for name in names[len(names) - channels :]
-    ]
-    ratios = np.full((channels, found[0].shape[1]), np.nan)
-    for ratio, (nucleus, cytoplasm) in zip(ratios, means, strict=True):
-        light = (features[nucleus] > 0) & (features[cytoplasm] > 0)
-        ratio[light] = np.log2(features[nucleus][light] / features[cytoplasm][light])
+    ratios = []
+    for channel in channels:
+        nucleus, cytoplasm = (features[f"{part}_Intensity_MeanIntensity_{channel}"] for part in ("Nuclei", "Cytoplasm"))
+        light = (nucleus > 0) & (cytoplasm > 0)
+        ratios.append(np.full(nucleus.size, np.nan))
+        ratios[-1][light] = np.log2(nucleus[light] / cytoplasm[light])
     return ratios
 
 

@@ -70,19 +70,16 @@ def _background(thin: Floats, settings: Settings) -> Floats:
 
 def _resample(field: Floats, places: list[Floats]) -> Floats:
     """The field at crossings of rows and columns, bilinear; 0 outside it, also where rounding puts a place there."""
-    rows, columns = (_weights(place, size) for place, size in zip(places, field.shape, strict=True))
-    return rows @ field @ columns.T
+    return _resample_rows(_resample_rows(field, places[0]).T, places[1]).T
 
 
-def _weights(places: Floats, size: int) -> Floats:
-    """What each of `size` pixels of a line adds to each place, (places, size)."""
-    weights = np.zeros((len(places), size))
-    inside = np.flatnonzero((places >= 0) & (places <= size - 1))
-    low = np.floor(places[inside]).astype(np.int64)
-    share = places[inside] - low
-    weights[inside, low] = 1 - share
-    weights[inside, np.minimum(low + 1, size - 1)] += share
-    return weights
+def _resample_rows(field: Floats, places: Floats) -> Floats:
+    last = len(field) - 1
+    inside = (places >= 0) & (places <= last)
+    low = np.clip(np.floor(places), 0, last).astype(np.int64)
+    share = places - low
+    below, above = (weight[:, None] for weight in ((1 - share) * inside, share * inside))
+    return field[low] * below + field[np.minimum(low + 1, last)] * above
 
 
 def _erode(field: Floats, radius: int) -> Floats:
@@ -107,15 +104,23 @@ def _reconstruct(field, left):
 
     The one before is the mask of the next: it lies above every later one, and is smaller than the field.
     """
-    width = field.shape[1]
-    eroded, spare, queue = field.copy(), np.empty_like(field), np.empty(field.size + 1, np.int64)
-    mask = field
+    eroded, spare = field.copy(), np.empty_like(field)
+    # In a frame that nothing rises in, so that no neighbour needs a check.
+    mask = np.full((field.shape[0] + 2, field.shape[1] + 2), -np.inf)
+    mask[1:-1, 1:-1] = field
+    raised, queue, queued = (
+        np.full_like(mask, -np.inf),
+        np.empty(mask.size + 1, np.int64),
+        np.zeros(mask.size, np.bool_),
+    )
     for step in range(left.shape[0]):
         _erode_cross(eroded, spare)
         eroded, spare = spare, eroded
-        left[step] = eroded
-        _grow(left[step].reshape(field.size), mask.copy().reshape(field.size), width, queue)
-        mask = left[step]
+        raised[1:-1, 1:-1] = eroded
+        waiting = _sweep(raised, mask, queue, queued)
+        _spread(raised.reshape(mask.size), mask.reshape(mask.size), mask.shape[1], queue, queued, waiting)
+        left[step] = raised[1:-1, 1:-1]
+        mask[:] = raised
 
 
 @njit(cache=True, error_model="numpy")
@@ -136,49 +141,38 @@ def _erode_cross(field, into):
 
 
 @njit(cache=True, error_model="numpy")
-def _grow(field, mask, width, queue):
-    """Raise the field to its reconstruction below the mask: one pass down, one up, then a queue (Vincent 1993)."""
-    size, waiting, queued = field.size, 0, np.zeros(field.size, np.bool_)
-    for at in range(size):
-        best = field[at]
-        if at % width:
-            best = max(best, field[at - 1])
-        if at >= width:
-            best = max(best, field[at - width])
-        field[at] = min(best, mask[at])
-    for at in range(size - 1, -1, -1):
-        best, right, below = field[at], at % width != width - 1, at + width < size
-        if right:
-            best = max(best, field[at + 1])
-        if below:
-            best = max(best, field[at + width])
-        field[at] = min(best, mask[at])
-        if (right and _may_rise(field, mask, at, at + 1)) or (below and _may_rise(field, mask, at, at + width)):
-            queue[waiting], queued[at] = at, True
-            waiting += 1
-    _spread(field, mask, width, queue, queued, waiting)
+def _sweep(field, mask, queue, queued):
+    """Raise the field below the mask, down and up again; queue what may still raise a neighbour (Vincent 1993)."""
+    height, width = field.shape
+    waiting = 0
+    for y in range(1, height - 1):
+        for x in range(1, width - 1):
+            field[y, x] = min(max(field[y, x], field[y - 1, x], field[y, x - 1]), mask[y, x])
+    for y in range(height - 2, 0, -1):
+        for x in range(width - 2, 0, -1):
+            here = min(max(field[y, x], field[y + 1, x], field[y, x + 1]), mask[y, x])
+            field[y, x] = here
+            right, below = field[y, x + 1], field[y + 1, x]
+            if (right < here and right < mask[y, x + 1]) or (below < here and below < mask[y + 1, x]):
+                queue[waiting], queued[y * width + x] = y * width + x, True
+                waiting += 1
+    return waiting
 
 
 @njit(cache=True, error_model="numpy")
 def _spread(field, mask, width, queue, queued, end):
     """Raise the neighbours of the pixels in the queue, a ring that holds each pixel once, until none rises."""
-    size, first = field.size, 0
+    first = 0
     while first != end:
         at = queue[first]
         first, queued[at] = (first + 1) % queue.size, False
-        for side in range(4):
-            inside = (at % width > 0, at % width < width - 1, at >= width, at + width < size)[side]
-            near = at + (-1, 1, -width, width)[side]
-            if inside and _may_rise(field, mask, at, near):
+        for step in (-1, 1, -width, width):
+            near = at + step
+            if field[near] < field[at] and field[near] < mask[near]:
                 field[near] = min(field[at], mask[near])
                 if not queued[near]:
                     queue[end], queued[near] = near, True
                     end = (end + 1) % queue.size
-
-
-@njit(cache=True, error_model="numpy")
-def _may_rise(field, mask, at, near):
-    return field[near] < field[at] and field[near] < mask[near]
 
 
 @njit(cache=True, error_model="numpy")

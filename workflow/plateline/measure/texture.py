@@ -2,8 +2,8 @@
 
 Intensities become grey levels, 0 to 255 for 0 to full scale, and pairs of pixels at a distance are counted. Pairs that
 touch level 0 do not count: CellProfiler takes it for background. All sums are kept as whole numbers, so that a uniform
-object has no variance at all. `DifferenceVariance` is taken over as many differences as the object has levels below its
-brightest: it depends on the brightest pixel, as CellProfiler's does.
+object has no variance at all; they fit for objects of up to three million pixels. `DifferenceVariance` is taken over as
+many differences as there are levels up to the object's brightest, as CellProfiler's is: it depends on that pixel.
 
 References
 ----------
