@@ -91,7 +91,7 @@ def make_campaign(folder: Path, plates: dict[str, dict[str, str]], *, config: di
     (folder / "clone").mkdir(parents=True)
     for name in CLONED:
         source = ROOT / name
-        ignored = shutil.ignore_patterns("*.pyc")  # what numba has compiled beside them is good for the copy too
+        ignored = shutil.ignore_patterns("*.pyc")  # compiled kernels stay: they take half a minute to compile
         target = folder / "clone" / name
         shutil.copytree(source, target, ignore=ignored) if source.is_dir() else shutil.copy(source, target)
     (folder / "Snakefile").write_text(cli.SNAKEFILE.format(clone=folder / "clone"))

@@ -83,6 +83,7 @@ def _check_channels(config: dict, where: str) -> None:
         "segment.nuclei_channel": [config["segment"]["nuclei_channel"]],
         "segment.cell_channels": config["segment"]["cell_channels"],
         "measure.full_scale": config["measure"]["full_scale"],
+        "measure.skip_channels": config["measure"]["skip_channels"],
         "ingest.part.projection": projection if isinstance(projection, dict) else {},
     }
     for key, names in wanted.items():
@@ -99,7 +100,7 @@ def _check_readouts(config: dict, where: str) -> None:
     if main and main not in trees[2]:
         msg = f"{where}: report.main_readout: got {main!r}; expected one of {', '.join(trees[2])}"
         raise ConfigError(msg)
-    measured = measure.feature_names(channels, config["measure"]["families"])
+    measured = measure.feature_names(channels, measure.Settings(**config["measure"]))
     for name in readouts.features_in(trees) if channels else ():
         if name not in measured:
             near = ", ".join(get_close_matches(name, measured, n=3)) or "none is like it"
