@@ -38,6 +38,8 @@ STAGES = {
     "ledger": ("screen",),
 }
 GRAINS = ("fit", "part", "plate", "screen")
+# Keys that decide whether a run begins, and not what it makes.
+GATES = ("approve",)
 
 # What a rule must know of its plate's line in the sheet, beside its section.
 SHEET_FACTS = {
@@ -166,7 +168,7 @@ def section(config: dict, stage: str, grain: str, plate: dict[str, str] | None =
         digest stands under `model_digest`, so that new weights count as a change.
     """
     stage_config = override(config, plate or {}).get(stage, {})
-    blocks = {*GRAINS, "custom", *methods.TABLES.get(stage, {})}
+    blocks = {*GRAINS, *GATES, "custom", *methods.TABLES.get(stage, {})}
     chosen = {key: value for key, value in stage_config.items() if key not in blocks}
     chosen |= stage_config.get(grain, {})
     chosen |= {fact: (plate or {})[fact] for fact in SHEET_FACTS.get((stage, grain), ()) if fact in (plate or {})}

@@ -36,6 +36,7 @@ SHEET = [
 
 if workflow.is_main_process:
     check.check_sheet(SHEET, read_schema("plates"), config, read_schema("config"))
+    check.check_approved(SHEET, config)
 
 PLATES = {row["plate"]: row for row in SHEET if row["use"] == "yes"}
 UNUSED = {row["plate"]: row["use"] for row in SHEET if row["use"] != "yes"}

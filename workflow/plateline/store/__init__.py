@@ -27,6 +27,7 @@ from plateline.store.plate import (
     write_field,
     write_labels,
 )
+from plateline.store.strays import stray_arrays
 from plateline.store.tables import (
     provenance,
     read_flatfield,
@@ -64,6 +65,7 @@ __all__ = [
     "save_pages",
     "save_table",
     "share_wells",
+    "stray_arrays",
     "write_field",
     "write_labels",
 ]
