@@ -61,7 +61,7 @@ def test_the_shortest_config_is_enough():
         ("segment/otsu/grow", 3, r"^config: segment.otsu: unknown key 'grow'; known are smooth_px, min_area_px"),
         ("segment/nuclei_channel", None, r"^config: segment: missing key 'nuclei_channel'$"),
         ("segment", None, r"^config: missing key 'segment'$"),
-        ("segment/otsu/grow_px", -1, r"segment.otsu.grow_px: got -1; expected at least 0 \(Farthest a cell reaches"),
+        ("segment/cells/grow_px", -1, r"segment.cells.grow_px: got -1; expected at least 0 \(Farthest a cell reaches"),
         ("segment/otsu/min_area_px", 4.5, r"min_area_px: got 4.5; expected integer \(Smallest nucleus, pixels\)"),
         ("segment/otsu/min_area_px", "40", r"min_area_px: got '40'; expected integer"),
         ("segment/nuclei_channel", 1, r"segment.nuclei_channel: got 1; expected string"),
@@ -95,7 +95,7 @@ def test_a_config_that_does_not_fit_its_schema(path, value, message):
 
 
 def test_every_key_that_does_not_fit_is_named_once():
-    config = changed("segment/otsu/grow_px", -1) | {"asay": {}, "mesure": {}}
+    config = changed("segment/cells/grow_px", -1) | {"asay": {}, "mesure": {}}
     del config["ingest"], config["profile"]
     with pytest.raises(ConfigError) as caught:
         check.check_config(config, SCHEMA)
@@ -136,7 +136,7 @@ def test_a_sheet_without_plates_is_refused(line):
 
 
 def test_lines_that_are_meant(line):
-    check_lines(line, line | {"plate": "P2", "segment.otsu.grow_px": "3"})
+    check_lines(line, line | {"plate": "P2", "segment.cells.grow_px": "3"})
     check_lines(line, line | {"plate": "P2", "use": "no: dropped on the floor", "source": "gone", "platemap": "gone"})
 
 
@@ -153,7 +153,7 @@ def test_lines_that_are_meant(line):
         ("source", "gone", "plate P1: source: no folder 'gone'; expected the folder of the plate's images"),
         ("platemap", "gone.csv", "plate P1: platemap: no file 'gone.csv'; expected the plate map of this plate"),
         ("segment.otsu.grow", "3", "plate sheet, plate P1: column 'segment.otsu.grow' is no key of the config"),
-        ("segment.otsu.grow_px", "-3", "plate P1: segment.otsu.grow_px: got -3; expected at least 0"),
+        ("segment.cells.grow_px", "-3", "plate P1: segment.cells.grow_px: got -3; expected at least 0"),
         ("hits.seed", "1", "plate P1: column 'hits.seed': that works on all plates together; expected a key of one p"),
         ("report.screen.top_treatments", "1", "plate P1: column 'report.screen.top_treatments': that works on all"),
     ],
@@ -171,7 +171,7 @@ def test_a_line_without_its_files_names_what_is_missing(line):
 
 def test_an_unknown_column_beside_an_override_is_the_only_one_named(line):
     with pytest.raises(ConfigError, match="unknown key 'bach'; known are"):
-        check_lines(line | {"bach": "1", "segment.otsu.grow_px": "3"})
+        check_lines(line | {"bach": "1", "segment.cells.grow_px": "3"})
 
 
 def test_a_plate_stands_in_one_line(line):

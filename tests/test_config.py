@@ -31,8 +31,8 @@ def keys_of(value):
 
 def test_the_sheet_is_text_without_blanks_and_comments(tmp_path):
     path = tmp_path / "plates.tsv"
-    path.write_bytes("\ufeffplate\tbatch\tsegment.otsu.grow_px\n# a comment\tx\nP1\t 2 \t\n\nµ\t\t12\n".encode())
-    assert config.read_sheet(path) == [{"plate": "P1", "batch": "2"}, {"plate": "µ", "segment.otsu.grow_px": "12"}]
+    path.write_bytes("\ufeffplate\tbatch\tsegment.cells.grow_px\n# a comment\tx\nP1\t 2 \t\n\nµ\t\t12\n".encode())
+    assert config.read_sheet(path) == [{"plate": "P1", "batch": "2"}, {"plate": "µ", "segment.cells.grow_px": "12"}]
 
 
 def test_a_missing_sheet_is_refused(tmp_path):
@@ -76,25 +76,25 @@ def test_defaults_fill_what_is_missing_at_every_level():
 
 def test_a_column_with_a_dot_overrides_that_key_for_its_plate():
     line = LINE | {
-        "segment.otsu.grow_px": "20",
+        "segment.cells.grow_px": "20",
         "profile.exclude_border": "false",
         "profile.exclude_flags": '["blank"]',
         "segment.nuclei_channel": "GFP",
         "segment.method": "lab.module:x",
     }
     merged = config.override(OWN, line)
-    assert merged["segment"]["otsu"]["grow_px"] == 20
+    assert merged["segment"]["cells"]["grow_px"] == 20
     assert merged["profile"]["exclude_border"] is False
     assert merged["profile"]["exclude_flags"] == ["blank"]
     assert merged["segment"]["nuclei_channel"] == "GFP"
-    assert OWN["segment"]["otsu"]["grow_px"] == 12
+    assert OWN["segment"]["cells"]["grow_px"] == 12
     assert config.override(OWN, LINE) == OWN
     assert config.method_of(OWN, "segment", line) == "lab.module:x"
     assert config.section(OWN, "segment", "part", line)["options"] == {}
 
 
 @pytest.mark.parametrize(
-    "column", ["segment.otsu.grow", "segmen.otsu.grow_px", "sheet.x", "segment.method.x", "segment.otsu.grow_px.y"]
+    "column", ["segment.otsu.grow", "segmen.otsu.grow_px", "sheet.x", "segment.method.x", "segment.cells.grow_px.y"]
 )
 def test_an_override_of_no_key_is_refused(column):
     with pytest.raises(ConfigError, match=rf"plate sheet, plate P1: column '{column}' is no key of the config"):
@@ -119,6 +119,7 @@ def test_the_block_of_the_chosen_method_only():
     found = config.section(OWN, "segment", "part", LINE)
     assert found == {
         "cell_channels": ["FKHR"],
+        "cells": OWN["segment"]["cells"],
         "method": "otsu",
         "nuclei_channel": "DNA",
         "options": OWN["segment"]["otsu"],
@@ -161,7 +162,7 @@ def test_facts_of_the_sheet_go_to_the_rules_that_need_them():
 
 
 def test_an_override_reaches_its_plate_and_its_stage_only():
-    line = LINE | {"segment.otsu.grow_px": "20"}
+    line = LINE | {"segment.cells.grow_px": "20"}
     for stage, grains in config.STAGES.items():
         for grain in grains:
             same = config.section(OWN, stage, grain, line) == config.section(OWN, stage, grain, LINE)
@@ -245,7 +246,8 @@ def test_a_digest_is_the_same_twice(package):
 @pytest.mark.parametrize(
     ("file", "stages"),
     [
-        ("segment.py", {"segment"}),
+        ("segment/classical.py", {"segment"}),
+        ("segment/cells.py", {"segment"}),
         ("qc/plate.py", {"qc"}),
         ("ingest.py", {"ingest"}),
         ("layouts/pattern.py", {"ingest"}),
@@ -277,7 +279,7 @@ def test_comments_docstrings_and_layout_change_nothing(package):
     def comment():
         for path in package.rglob("*.py"):
             append(path, "\n\n\n# a comment\n")
-        edit(package / "segment.py", '"""', '"""Another beginning. ')
+        edit(package / "segment" / "classical.py", '"""', '"""Another beginning. ')
         append(package / "qc/plate.py", "")
         edit(package / "ingest.py", "    return levels\n", "    # as they are\n    return  (levels)\n")
         edit(package / "ingest.py", '"""What all fields of a plate share."""', '"""Edited."""')
@@ -380,10 +382,10 @@ def test_a_run_says_what_it_rests_on(run):
 
 
 def test_a_file_edited_or_gone_during_the_run_is_named(run):
-    append(run / "segment.py", "# even a comment\n")
+    append(run / "segment" / "classical.py", "# even a comment\n")
     Path("plates.tsv").unlink()
     with pytest.raises(
-        EditedDuringRun, match=r"edited while the run was on: plates.tsv, .*segment.py; start snakemake"
+        EditedDuringRun, match=r"edited while the run was on: plates.tsv, .*classical.py; start snakemake"
     ):
         config.check_run()
     assert config.digest_file("plates.tsv") == "missing"

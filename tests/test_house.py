@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from plateline import config, methods, store
+from plateline import config, methods, segment, store
 from plateline.store import tables
 
 ROOT = Path(__file__).parents[1]
@@ -302,12 +302,24 @@ def test_the_demos_config_and_sheet_fit_their_schemas():
         jsonschema.Draft202012Validator(PLATES).validate(config.fill_defaults(line, PLATES))
 
 
+# A step that all methods of a stage share has a block of its own: its keys are those of no single method.
+SHARED = {"segment": {"cells": segment.complete}}
+
+
+def test_the_block_of_a_shared_step_has_the_keywords_of_its_function():
+    for stage, steps in SHARED.items():
+        for name, function in steps.items():
+            parameters = inspect.signature(function).parameters.values()
+            keywords = {key.name for key in parameters if key.kind == key.KEYWORD_ONLY}
+            assert set(CONFIG["properties"][stage]["properties"][name]["properties"]) == keywords
+
+
 def test_sections_are_stages_and_blocks_are_grains_or_methods():
     sections = {name: rule for name, rule in CONFIG["properties"].items() if name != "sheet"}
     assert list(sections) == [stage for stage in config.STAGES if stage != "ledger"]
     for stage, rule in sections.items():
         blocks = {name for name, key in rule["properties"].items() if key.get("additionalProperties") is False}
-        assert blocks - {*config.GRAINS} <= set(methods.TABLES.get(stage, {}))
+        assert blocks - {*config.GRAINS, *SHARED.get(stage, {})} <= set(methods.TABLES.get(stage, {}))
         assert blocks & {*config.GRAINS} <= set(config.STAGES[stage])
         assert "custom" in rule["properties"] or stage not in methods.TABLES
 
@@ -327,7 +339,8 @@ def test_the_block_of_a_method_has_the_keywords_of_its_function(stage, name):
     if (stage, name) == ("flatfield", "provided"):  # its options name files, which the script reads for it
         assert keywords == {"illum", "name"}
         keywords = set(inspect.signature(store.read_illumination).parameters) - {"plate", "channel"}
-    assert set(block.get("properties", {})) == keywords
+    # A length in micrometres in the config is one in pixels to the function.
+    assert {re.sub("_um$", "_px", key) for key in block.get("properties", {})} == keywords
 
 
 def test_the_stores_format_is_where_the_digest_looks_for_it():

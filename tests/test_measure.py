@@ -14,7 +14,8 @@ from skimage.measure import label, regionprops
 from plateline.errors import ConfigError, ImageError, LabelError
 from plateline.identity import is_feature
 from plateline.measure import FAMILIES, PREFIXES, feature_names, measure_field
-from plateline.segment import otsu
+from plateline.segment import segment_field
+from plateline.segment.classical import otsu
 
 FIELDS = Path(__file__).parents[1] / "resources" / "bbbc013" / "images"
 ALL = list(FAMILIES)
@@ -35,7 +36,9 @@ def random_field(seed, shape=(24, 31), numbers=(0, 0, 3, 4, 9)):
 def real():
     planes = [tifffile.imread(FIELDS / f"Channel{c}-12-A-12.tif")[:300, :300] for c in (2, 1)]
     image = np.stack(planes).astype(np.float32)
-    return image / 255, otsu(image, smooth_px=1.0, min_area_px=40, min_distance_px=5, grow_px=12)
+    method = partial(otsu, smooth_px=1.0, min_area_px=40, min_distance_px=5)
+    cells = {"method": "watershed", "smooth_px": 1.0, "foreground_share": 0.25, "regularisation": 0.05, "grow_px": 12}
+    return image / 255, segment_field(image, method, cells=cells, where="A01")
 
 
 def cellprofiler_quantile(values, share):

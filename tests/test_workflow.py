@@ -84,13 +84,17 @@ CHANGES = {
     "qc.plate.debris_z": (6, ["qc_plate"]),
     "qc.plate.uneven_z": (6, ["qc_plate"]),
     "qc.plate.drift_correlation": (0.9, ["qc_plate"]),
-    "segment.method": ("plateline.segment:otsu", ["segment_part"]),
+    "segment.method": ("plateline.segment.classical:otsu", ["segment_part"]),
     "segment.nuclei_channel": ("GFP", ["segment_part"]),
     "segment.cell_channels": ([], ["segment_part"]),
     "segment.otsu.smooth_px": (1.5, ["segment_part"]),
     "segment.otsu.min_area_px": (20, ["segment_part"]),
     "segment.otsu.min_distance_px": (4, ["segment_part"]),
-    "segment.otsu.grow_px": (6, ["segment_part"]),
+    "segment.cells.method": ("propagation", ["segment_part"]),
+    "segment.cells.smooth_px": (2, ["segment_part"]),
+    "segment.cells.foreground_share": (0.3, ["segment_part"]),
+    "segment.cells.regularisation": (0.1, ["segment_part"]),
+    "segment.cells.grow_px": (6, ["segment_part"]),
     "measure.families": (["AreaShape", "Intensity"], ["measure_part"]),
     "measure.full_scale": ({"DNA": 200}, ["measure_part"]),
     "profile.method": ("mean", ["profile_plate"]),
@@ -278,7 +282,7 @@ def test_an_edited_plate_map_never_rereads_an_image(toy, edit):
         ("batch", "week 2", ["platemap_plate"]),
         ("barcode", "AA-0017", ["platemap_plate"]),
         ("parts", "3", ["ingest_part", "qc_part", "segment_part", "measure_part"]),
-        ("segment.otsu.grow_px", "6", ["segment_part"]),
+        ("segment.cells.grow_px", "6", ["segment_part"]),
         ("qc.plate.blurred_z", "6", ["qc_plate"]),
     ],
 )
@@ -306,7 +310,7 @@ def test_an_added_plate_reruns_itself_and_the_screen(toy, sheet):
 @pytest.mark.parametrize(
     ("module", "old", "new", "rules"),
     [
-        ("segment.py", "_CELL_SHARE = 0.25", "_CELL_SHARE = 0.26", ["segment_part"]),
+        ("segment/classical.py", "_MIN_CONTRAST = 2.0", "_MIN_CONTRAST = 2.1", ["segment_part"]),
         ("assay/controls.py", "def zprime(", "_ = 1\n\n\ndef zprime(", ["assay_plate"]),
         ("flatfield.py", "MIN_FIELDS = 3", "MIN_FIELDS = 4", ["flatfield_plate"]),
         ("hits/dose.py", "def four_parameter(", "_ = 1\n\n\ndef four_parameter(", ["hits_screen", "report_plate"]),
@@ -319,7 +323,7 @@ def test_an_edited_function_reruns_its_stage_and_later_ones(toy, edit, module, o
     assert planned(toy) == jobs_of(rules)
 
 
-@pytest.mark.parametrize("module", ["segment.py", "methods.py", "log.py", "compute.py", "store/plate.py"])
+@pytest.mark.parametrize("module", ["segment/cells.py", "methods.py", "log.py", "compute.py", "store/plate.py"])
 def test_a_comment_in_the_library_reruns_nothing(toy, edit, module):
     edit(f"clone/workflow/plateline/{module}", "import", "# a comment\nimport")
     assert planned(toy) == set()
@@ -402,17 +406,17 @@ def test_an_edited_exclusion_list_reaches_the_profile_and_no_pixel(fresh):
 
 EDITING = """
 from pathlib import Path
-from plateline.segment import otsu
+from plateline.segment.classical import otsu
 
 def segment(image, **options):
     config = Path("config/config.yaml")
     config.write_text(config.read_text() + "# edited\\n")
-    return otsu(image, smooth_px=1, min_area_px=20, min_distance_px=4, grow_px=6)
+    return otsu(image, smooth_px=1, min_area_px=20, min_distance_px=4)
 """
 KILLED = """
 import os
 from pathlib import Path
-from plateline.segment import otsu
+from plateline.segment.classical import otsu
 
 def segment(image, **options):
     log = Path("segmented.txt")
@@ -421,7 +425,7 @@ def segment(image, **options):
         Path("killed").touch()
         os.kill(os.getpid(), 9)
     log.write_text("\\n".join([*calls, f"{image.sum():.1f}"]) + "\\n")
-    return otsu(image, smooth_px=1, min_area_px=20, min_distance_px=4, grow_px=6)
+    return otsu(image, smooth_px=1, min_area_px=20, min_distance_px=4)
 """
 
 
@@ -510,7 +514,7 @@ def test_run_json_names_what_the_run_rests_on(toy):
     text = (toy / "results/run.json").read_text()
     assert "config/config.yaml" in text
     assert "config/plates.tsv" in text
-    assert "plateline/segment.py" in text
+    assert "plateline/segment/classical.py" in text
 
 
 # --- bad input

@@ -27,7 +27,8 @@ from sklearn.metrics import roc_auc_score
 ROOT = Path(__file__).parents[2]
 # The library that is scored is the clone's beside this file, whichever one is installed.
 sys.path.insert(0, str(ROOT / "workflow"))
-from plateline import qc, segment  # noqa: E402
+from plateline import qc  # noqa: E402
+from plateline.segment import classical  # noqa: E402
 
 SEED = 0
 N_EDGE_PLATES = 400
@@ -46,7 +47,7 @@ def read_plates() -> Iterator[tuple[str, list[npt.NDArray[np.uint8]], npt.NDArra
         for path in sorted((ROOT / "resources" / "bbbc013" / "images").glob("Channel1-*.tif"))
     ]
     options = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["segment"]["otsu"]
-    counts = np.array([segment.otsu(field[1:].astype(np.float32), **options)["nuclei"].max() for field in fields])
+    counts = np.array([classical.otsu(field[1:].astype(np.float32), **options)["nuclei"].max() for field in fields])
     for channel, name in enumerate(("FKHR", "DNA")):
         yield f"bbbc013 {name}", [field[channel] for field in fields], counts
     folder = Path(os.environ.get("PLATELINE_DATA", ROOT.parent / "shared" / "data")) / "dsb2018_fluo"

@@ -125,7 +125,7 @@ def fill_defaults(value: dict, schema: dict) -> dict:
 
 
 def override(config: dict, plate: dict[str, str]) -> dict:
-    """The config as one plate sees it: columns of the sheet with a dot (`segment.otsu.grow_px`) replace that key."""
+    """The config as one plate sees it: columns of the sheet with a dot (`segment.cells.grow_px`) replace that key."""
     merged = json.loads(json.dumps(config))
     for column, text in plate.items():
         if "." in column:

@@ -29,8 +29,8 @@ FLATFIELDS = {
     "basic": "plateline.flatfield:basic",
     "provided": "plateline.flatfield:provided",
 }
-# (C, Y, X) float32, **options -> {compartment: (Y, X) int32}
-SEGMENTERS = {"otsu": "plateline.segment:otsu"}
+# (C, Y, X) float32, **options -> {compartment: (Y, X) int32}, nuclei at least
+SEGMENTERS = {"otsu": "plateline.segment.classical:otsu"}
 # cells frame grouped by well -> wells frame
 AGGREGATORS = {
     "mean": "plateline.profile:mean",

@@ -5,33 +5,35 @@ from functools import partial
 import pandas as pd
 
 from plateline import compute, flatfield, ledger, log, methods, segment, store
-from plateline.identity import FIELD, channel_numbers
+from plateline.identity import COMPARTMENTS, FIELD, channel_numbers
 
 plate, section, code = snakemake.wildcards.plate, snakemake.params.section, snakemake.params.code
 
 
 def segment_well(well, *, fields, flat, section, code, zarr):
     """Objects of a well, and its fields: labels written where the field is good, taken back where it is not."""
-    method = partial(methods.load("segment", section["method"]), **section["options"])
+    # The one place where what the config says of a method becomes what the method takes.
+    function, given = methods.load("segment", section["method"]), section["options"]
     wanted = [section["nuclei_channel"], *section["cell_channels"]]
     objects, rows = [segment.no_objects()], []
     for field in fields[fields["Metadata_Well"] == well].to_dict("records"):
         place, identity = [field[name] for name in FIELD[1:]], {name: field[name] for name in FIELD}
         row = identity | {"Metadata_Key": "", "checksum": "", "status": field["status"], "reason": field["reason"]}
-        if field["status"] != "ok":
+        if field["status"] == "ok":
+            image = flatfield.correct(store.read_field(zarr, *place, field["Metadata_Key"]), *flat["images"])
+            row |= segment.status(image)
+        if row["status"] != "ok":
             store.reset_labels(zarr, *place)
             rows.append(row | {"n_nuclei": 0})
             continue
-        image = flatfield.correct(store.read_field(zarr, *place, field["Metadata_Key"]), *flat["images"])
         chosen = channel_numbers(field["channels"].split("|"), wanted, key="segment", plate=field["Metadata_Plate"])
-        labels = segment.check_labels(method(image[chosen]), image.shape[1:], where=f"plate {identity}")
-        key, checksum = store.chain(section, code, field["Metadata_Key"], flat["key"]), store.checksum(*labels.values())
-        store.write_labels(zarr, *place, labels, (key, checksum))
-        table = segment.object_table(labels)
-        objects.append(table.assign(**identity, Metadata_Key=key))
-        rows.append(
-            row | {"Metadata_Key": key, "checksum": checksum, "n_nuclei": int((table["compartment"] == "nuclei").sum())}
-        )
+        method = partial(function, **segment.in_pixels(given, field["pixel_size_um"], where=f"plate {identity}"))
+        labels = segment.segment_field(image[chosen], method, cells=section["cells"], where=f"plate {identity}")
+        key = store.chain(section, code, field["Metadata_Key"], flat["key"])
+        vouch = {"Metadata_Key": key, "checksum": store.checksum(*(labels[name] for name in COMPARTMENTS))}
+        store.write_labels(zarr, *place, labels, tuple(vouch.values()))
+        objects.append(segment.object_table(labels).assign(**identity, Metadata_Key=key))
+        rows.append(row | vouch | {"n_nuclei": segment.count(labels["nuclei"])})
     return {"objects": pd.concat(objects), "fields": pd.DataFrame(rows)}
 
 

@@ -1,0 +1,20 @@
+"""Nuclei, cells and cytoplasm as label images, and one table row per object.
+
+The methods themselves are loaded by name: an edit of one must not redo the fields of another.
+"""
+
+from plateline.segment.cells import complete
+from plateline.segment.field import in_pixels, segment_field
+from plateline.segment.labels import check_labels, count, no_fields, no_objects, object_table, status
+
+__all__ = [
+    "check_labels",
+    "complete",
+    "count",
+    "in_pixels",
+    "no_fields",
+    "no_objects",
+    "object_table",
+    "segment_field",
+    "status",
+]

@@ -1,0 +1,81 @@
+"""One field through a method: what the workflow, the preview and the benchmarks do alike."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from plateline.errors import ConfigError
+from plateline.segment.cells import complete
+from plateline.segment.labels import check_image, check_labels
+
+
+def segment_field(
+    image: npt.NDArray[np.float32], method: Callable[..., dict[str, npt.NDArray]], *, cells: dict, where: str
+) -> dict[str, npt.NDArray]:
+    """Label images of one field: the method's, checked, with the compartments it does not give.
+
+    Parameters
+    ----------
+    image : (C, Y, X) float32
+        The nuclei channel, then the cell channels.
+    method : callable
+        A segmenter with its options: image -> {compartment: (Y, X) integer}, as `check_labels` says.
+    cells : dict
+        Keywords of `complete`, the block `segment.cells` of the config.
+    where : str
+        Names method, plate and well in messages.
+
+    Returns
+    -------
+    dict of str to (Y, X) int32
+        ``nuclei``, ``cells``, ``cytoplasm``; and ``confidence``, float32 from 0 to 1, where the method gives it.
+
+    Raises
+    ------
+    ImageError
+        If the image is not (C, Y, X), or holds pixels that are not finite.
+    LabelError
+        If the method breaks its contract.
+    """
+    check_image(image)
+    return complete(check_labels(method(image), image.shape[1:], where=where), image, **cells)
+
+
+def in_pixels(options: dict, pixel_size_um: float, *, where: str) -> dict:
+    """Options of a method with lengths in pixels: `diameter_um` becomes `diameter_px`.
+
+    Parameters
+    ----------
+    options : dict
+        A key that ends in ``_um`` is a length in micrometres; 0 stays 0, the method's word for its own estimate.
+    pixel_size_um : float
+        Side of a pixel, NaN where the source does not tell.
+    where : str
+        Names the plate in messages.
+
+    Raises
+    ------
+    ConfigError
+        If a length other than 0 is given and the size of a pixel is not known.
+
+    Examples
+    --------
+    >>> in_pixels({"diameter_um": 13.0, "seed": 0}, 0.65, where="plate P1")
+    {'diameter_px': 20.0, 'seed': 0}
+    """
+    return dict(_in_pixels(key, value, pixel_size_um, where) for key, value in options.items())
+
+
+def _in_pixels(key: str, value, pixel_size_um: float, where: str) -> tuple[str, object]:
+    """One option, as `in_pixels` gives it."""
+    if not key.endswith("_um"):
+        return key, value
+    if value and not (math.isfinite(pixel_size_um) and pixel_size_um > 0):
+        msg = (
+            f"segment: {key} is {value}, but {where} has no pixel size; expected one in its metadata; set "
+            f"ingest.plate.pixel_size_um, or {key} to 0"
+        )
+        raise ConfigError(msg)
+    return key.removesuffix("_um") + "_px", value / pixel_size_um if value else value
