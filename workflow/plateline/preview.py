@@ -3,11 +3,13 @@
 Owns the choice of wells and the few numbers about the objects found in them. It reads and draws nothing.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from plateline import segment
+from plateline import flatfield, segment
 from plateline.identity import FIELD
 
 # Control types with a well of their own, and what the page calls them.
@@ -70,6 +72,28 @@ def _reasons(shuffled: pd.DataFrame) -> dict[str, str]:
     return found
 
 
+def even_out(raw: list[npt.NDArray], estimate: Callable, options: list[dict]) -> list[npt.NDArray[np.float32]]:
+    """The fields under even illumination, as a method of `flatfield` estimates it from these very fields.
+
+    Parameters
+    ----------
+    raw : list of (C, Y, X) arrays
+        Raw counts, of one shape.
+    estimate : callable
+        (N, Y, X), **options -> illumination and dark level (Y, X).
+    options : list of dict
+        Its keywords for each channel.
+
+    Returns
+    -------
+    list of (C, Y, X) float32
+    """
+    channels = np.stack(raw, axis=1)  # (C, N, Y, X)
+    pairs = [estimate(fields, **given) for fields, given in zip(channels, options, strict=True)]
+    illum, dark = (np.stack(kind) for kind in zip(*pairs, strict=True))
+    return [flatfield.correct(image, illum, dark) for image in raw]
+
+
 def add_extremes(picked: pd.DataFrame, images: list[npt.NDArray[np.float32]]) -> pd.DataFrame:
     """The fields to show: those with a reason, and the ones whose nuclei are dimmest and brightest.
 
@@ -90,7 +114,7 @@ def add_extremes(picked: pd.DataFrame, images: list[npt.NDArray[np.float32]]) ->
         return picked[picked["why"] != ""]
     spans = [float(np.subtract(*np.percentile(image[0], [99.5, 1]))) for image in images]
     why = list(picked["why"])
-    for place, name in ((int(np.argmin(spans)), "dimmest"), (int(np.argmax(spans)), "brightest")):
+    for place, name in ((int(np.argmin(spans)), "dimmest nuclei"), (int(np.argmax(spans)), "brightest nuclei")):
         why[place] = "; ".join(filter(None, [why[place], f"{name} of {len(spans)} fields"]))
     shown = picked.assign(why=why)
     return shown[shown["why"] != ""]

@@ -11,7 +11,7 @@ import pandas as pd
 from plateline.report.canvas import file_stem, png
 from plateline.report.gallery import channel_colours, composite, contrast, cut_centre, outline
 from plateline.report.pages import render
-from plateline.report.tables import count, number, table, text
+from plateline.report.tables import Table, count, number, table, text
 
 # Beside each other; more would be too small to judge an outline by.
 _ACROSS = 4
@@ -29,7 +29,7 @@ _SUMMARY = {
 
 def preview_page(
     shots: list[dict[str, Any]],
-    found: pd.DataFrame,
+    found: list[dict[str, Any]],
     *,
     channels: list[str],
     size_px: int,
@@ -42,10 +42,10 @@ def preview_page(
     Parameters
     ----------
     shots : list of dict
-        One field each: ``well``, ``site``, ``why``, ``title``, ``image`` (C, Y, X) float32 in corrected counts, and
+        One field each: ``Metadata_Well``, ``Metadata_Site``, ``why``, ``title``, ``image`` (C, Y, X) float32 in corrected counts, and
         ``labels``, method -> ``nuclei`` and ``cells`` (Y, X) integers.
-    found : DataFrame
-        One row per field and method: ``well``, ``method``, ``seconds``, and what `plateline.preview.count_objects`
+    found : list of dict
+        One per field and method: ``well``, ``method``, ``seconds``, and what `plateline.preview.count_objects`
         gives.
     channels : list of str
         Names in the order of C.
@@ -53,7 +53,7 @@ def preview_page(
         Side of the square cut from the middle of each field.
     words : dict
         What the page says of its making: ``plate``, ``method`` (the configured one), ``origin`` (where the pixels
-        are from), ``flatfield``, ``pixel_size``, ``approve`` (whether the run waits), ``refused`` (method to reason),
+        are from), ``flatfield``, ``pixel_size_um`` (NaN unknown), ``approve`` (whether the run waits), ``refused`` (method to reason),
         ``unread`` (field to reason) and ``seconds`` (of the whole preview).
     record : dict
         Kept beside the page as ``preview.json``, for the approval.
@@ -67,24 +67,39 @@ def preview_page(
     """
     limits = contrast([cut_centre(shot["image"], size_px) for shot in shots])
     hues = channel_colours(channels)
-    files: dict[str, bytes] = {}
-    blocks = []
-    for number_, shot in enumerate(shots):
+    files, blocks = {"preview.json": json.dumps(record, indent=1).encode()}, []
+    for place, shot in enumerate(shots):
+        nuclei = {row["method"]: row["nuclei"] for row in found if row["well"] == shot["Metadata_Well"]}
         tiles = []
-        for place, (method, picture) in enumerate(_pictures(shot, limits, hues, size_px)):
-            name = "-".join(filter(None, [f"field-{number_ + 1}", file_stem(shot["well"]), str(place), file_stem(method)]))
-            files[f"{name}.png"] = png(picture)
-            tiles.append({"method": method, "file": f"{name}.png", "said": _said(found, shot["well"], method)})
-        across = min(_ACROSS, len(tiles))
-        lines = [tiles[start : start + across] for start in range(0, len(tiles), across)]
-        blocks.append({key: shot[key] for key in ("well", "site", "why", "title")} | {"lines": lines, "across": across})
-    spans = [
-        {"channel": channel, "low": number(low), "high": number(high), "colour": hue}
-        for channel, (low, high), hue in zip(channels, limits, hues, strict=True)
-    ]
-    page = words | {"blocks": blocks, "limits": spans, "side": size_px, "summary": _summary(found, words["method"])}
-    files["preview.json"] = json.dumps(record, indent=1, sort_keys=True).encode()
+        for n, (method, picture) in enumerate(_pictures(shot, limits, hues, size_px)):
+            name = _file_name(place, shot["Metadata_Well"], n, method)
+            files[name] = png(picture)
+            tiles.append({"method": method, "file": name, "nuclei": nuclei.get(method)})
+        blocks.append(_block(shot, tiles))
+    page = {
+        **words,
+        "pixel_size": f"{number(words['pixel_size_um'])} µm" if words["pixel_size_um"] > 0 else "not known",
+        "blocks": blocks,
+        "limits": [
+            {"channel": channel, "low": number(low), "high": number(high), "colour": hue}
+            for channel, (low, high), hue in zip(channels, limits, hues, strict=True)
+        ],
+        "side": size_px,
+        "summary": _summary(pd.DataFrame(found), words["method"]),
+    }
     return {"index.html": render("preview.html", templates, page), **files}
+
+
+def _file_name(place: int, well: str, number_: int, method: str) -> str:
+    """Numbered, so that two methods of like name cannot overwrite each other."""
+    return "-".join(filter(None, ["field", str(place + 1), file_stem(well), str(number_), file_stem(method)])) + ".png"
+
+
+def _block(shot: dict[str, Any], tiles: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the page shows of one field: its words, and its pictures in lines."""
+    across = min(_ACROSS, len(tiles))
+    words = {"well": shot["Metadata_Well"], "site": shot["Metadata_Site"], "why": shot["why"], "title": shot["title"]}
+    return words | {"across": across, "lines": [tiles[n : n + across] for n in range(0, len(tiles), across)]}
 
 
 def _pictures(
@@ -92,24 +107,17 @@ def _pictures(
 ) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
     """The field as imaged, then with the outlines of each method: (Y, X, 3) at twice the size."""
     low, high = limits[:, 0, None, None], limits[:, 1, None, None]
-    image = np.nan_to_num(cut_centre(shot["image"], size_px))
-    bare = composite(np.clip((image - low) / (high - low), 0, 1), hues)
-    nothing = np.zeros(bare.shape[:2], np.int32)
-    for method, labels in {_AS_IMAGED: {"nuclei": nothing, "cells": nothing}, **shot["labels"]}.items():
-        cut = (cut_centre(labels[compartment], size_px) for compartment in ("nuclei", "cells"))
-        yield method, (outline(bare, *cut) * 255).astype(np.uint8)
+    bare = composite(np.clip((cut_centre(shot["image"], size_px) - low) / (high - low), 0, 1), hues)
+    nothing = dict.fromkeys(("nuclei", "cells"), np.zeros(shot["image"].shape[1:], np.int32))
+    for method, labels in {_AS_IMAGED: nothing, **shot["labels"]}.items():
+        outlined = outline(bare, *(cut_centre(labels[name], size_px) for name in ("nuclei", "cells")))
+        yield method, (outlined * 255).astype(np.uint8)
 
 
-def _said(found: pd.DataFrame, well: str, method: str) -> str:
-    """What stands below a picture."""
-    rows = found[(found["well"] == well) & (found["method"] == method)]
-    return "" if rows.empty else f"{count(rows['nuclei'].iloc[0])} nuclei, {number(rows['seconds'].iloc[0])} s"
-
-
-def _summary(found: pd.DataFrame, configured: str):
+def _summary(found: pd.DataFrame, configured: str) -> Table:
     """A row per method: objects of all fields, medians over fields."""
-    sums = found.groupby("method", sort=False)[["nuclei", "border", "cells"]].sum()
-    medians = found.groupby("method", sort=False)[["nucleus_px", "cell_px", "seconds"]].median()
-    rows = sums.join(medians).reset_index()
-    rows["method"] += np.where(rows["method"] == configured, " (configured)", "")
+    groups = found.groupby("method", sort=False)
+    rows = groups[["nuclei", "border", "cells"]].sum().join(groups[["nucleus_px", "cell_px", "seconds"]].median())
+    rows = rows.reset_index()
+    rows["method"] = [f"{name} (configured)" if name == configured else name for name in rows["method"]]
     return table(rows, _SUMMARY)
