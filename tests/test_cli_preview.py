@@ -216,7 +216,8 @@ def test_a_run_waits_for_the_approval_of_what_the_preview_showed(here, capsys):
 
 
 @pytest.mark.parametrize(
-    "change", [{"otsu": {"min_area_px": 41}}, {"cell_channels": []}, {"cells": {"grow_px": 3}}, {"method": "lab:nothing"}]
+    "change",
+    [{"otsu": {"min_area_px": 41}}, {"cell_channels": []}, {"cells": {"grow_px": 3}}, {"method": "lab:nothing"}],
 )
 def test_a_changed_section_needs_a_new_approval(here, capsys, change):
     configure(here, approve=True)

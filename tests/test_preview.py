@@ -87,7 +87,9 @@ def test_samples_without_a_dose_and_plates_without_controls_have_their_words():
 
 
 def test_the_highest_dose_counts_in_molar_where_units_differ():
-    raw = MAP[MAP["ControlType"] == "sample"].assign(Concentration=["5", "600", "1"], ConcentrationUnit=["uM", "nM", "nM"])
+    raw = MAP[MAP["ControlType"] == "sample"].assign(
+        Concentration=["5", "600", "1"], ConcentrationUnit=["uM", "nM", "nM"]
+    )
     picked = pick(wells=plate_map(raw))
     assert picked.loc[picked["why"] == "highest dose", "Metadata_Well"].tolist() == ["C01"]
 

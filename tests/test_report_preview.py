@@ -87,7 +87,12 @@ def test_outlines_lie_just_inside_the_nucleus_and_only_where_there_are_labels(tm
 
 
 def test_methods_are_summed_over_fields_and_the_configured_one_is_marked():
-    found = [row("A01", "otsu", 3, 0.1), row("B02", "otsu", 4, 0.3), row("A01", "other", 5, 2.0), row("B02", "other", 6, 4.0)]
+    found = [
+        row("A01", "otsu", 3, 0.1),
+        row("B02", "otsu", 4, 0.3),
+        row("A01", "other", 5, 2.0),
+        row("B02", "other", 6, 4.0),
+    ]
     text, _ = page(found=found)
     cells = [re.findall(r"<td[^>]*>([^<]*)</td>", line) for line in re.findall(r"<tr>.*</tr>", text)]
     assert cells[1][:2] == ["otsu (configured)", "7"]
@@ -115,7 +120,7 @@ def test_the_page_says_how_it_was_made():
 def test_a_method_that_did_not_run_has_its_reason_and_the_configured_one_an_alarm():
     text, _ = page(refused={"cellpose": "pip install cellpose"})
     assert "<b>cellpose</b> did not run: pip install cellpose" in text
-    assert "class=\"alarm\"" not in text
+    assert 'class="alarm"' not in text
     text, _ = page(refused={"otsu": "no such option"})
     assert "The configured method otsu did not run.</b> no such option" in text
 

@@ -32,7 +32,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("new", help="make a campaign folder with config, plate sheet and Snakefile")
     command.add_argument("folder", type=Path)
     command.set_defaults(run=_new)
-    _add_preview(commands.add_parser("preview", help="segment a few wells of a plate with several methods, and show it"))
+    _add_preview(
+        commands.add_parser("preview", help="segment a few wells of a plate with several methods, and show it")
+    )
     command = commands.add_parser("orphans", help="delete files and Zarr arrays under results/ that no target names")
     command.set_defaults(run=_orphans)
     _add_dry_run(command)
@@ -61,7 +63,9 @@ def _add_preview(command: argparse.ArgumentParser) -> None:
 
 def _new(given: argparse.Namespace) -> str:
     new(given.folder)
-    return f"{given.folder} is ready: edit config/plates.tsv and config/config.yaml there, then run: snakemake --cores all"
+    return (
+        f"{given.folder} is ready: edit config/plates.tsv and config/config.yaml there, then run: snakemake --cores all"
+    )
 
 
 # What follows imports what reads and draws, which the other commands need not wait for.

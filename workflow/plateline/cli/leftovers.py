@@ -117,8 +117,8 @@ def clean(plate: str, *, dry_run: bool) -> str:
     source = plate_source(plate)
     if source and not Path(source).is_dir():
         msg = (
-            f"plate {plate}: its source folder {source} is gone, so its pixels could not be made again; to give them up, "
-            "first take its line out of the plate sheet"
+            f"plate {plate}: its source folder {source} is gone, so its pixels could not be made again; to give them "
+            "up, first take its line out of the plate sheet"
         )
         raise ConfigError(msg)
     return _delete(made, dry_run=dry_run)

@@ -50,9 +50,7 @@ def open_plate(config: dict, line: dict[str, str]) -> Plate:
 def _in_source(config: dict, line: dict[str, str]) -> Plate:
     indexing, writing = (settings.section(config, "ingest", grain, line) for grain in ("plate", "part"))
     layout, source = methods.load("ingest", indexing["layout"]), Path(indexing["source"])
-    found, left_out = layout.index(
-        source, plate=line["plate"], shape=int(indexing["shape"]), **indexing["options"]
-    )
+    found, left_out = layout.index(source, plate=line["plate"], shape=int(indexing["shape"]), **indexing["options"])
     index, _ = ingest.index_table(found, left_out, plate=line["plate"], channels=indexing["channels"])
     shared = ingest.geometry(index)
     planes = dict(tuple(index.groupby(FIELD[1:])))

@@ -85,7 +85,7 @@ def approve(plate: str) -> str:
     config, sheet = campaign.read()
     line, record = campaign.plate_line(sheet, plate), folder_of(plate) / "preview.json"
     digest = check.segment_digest(config, line)
-    if not record.is_file() or store.read_json(record)["approves"] != digest:
+    if not record.is_file() or dict(store.read_json(record)).get("approves") != digest:
         method = settings.method_of(config, "segment", line)
         msg = (
             f"plate {plate}: there is no preview of method {method} as it is configured now; run plateline preview "

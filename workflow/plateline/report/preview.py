@@ -42,8 +42,8 @@ def preview_page(
     Parameters
     ----------
     shots : list of dict
-        One field each: ``Metadata_Well``, ``Metadata_Site``, ``why``, ``title``, ``image`` (C, Y, X) float32 in corrected counts, and
-        ``labels``, method -> ``nuclei`` and ``cells`` (Y, X) integers.
+        One field each: ``Metadata_Well``, ``Metadata_Site``, ``why``, ``title``, ``image`` (C, Y, X) float32 in
+        corrected counts, and ``labels``, method -> ``nuclei`` and ``cells`` (Y, X) integers.
     found : list of dict
         One per field and method: ``well``, ``method``, ``seconds``, and what `plateline.preview.count_objects`
         gives.
@@ -53,8 +53,8 @@ def preview_page(
         Side of the square cut from the middle of each field.
     words : dict
         What the page says of its making: ``plate``, ``method`` (the configured one), ``origin`` (where the pixels
-        are from), ``flatfield``, ``pixel_size_um`` (NaN unknown), ``approve`` (whether the run waits), ``refused`` (method to reason),
-        ``unread`` (field to reason) and ``seconds`` (of the whole preview).
+        are from), ``flatfield``, ``pixel_size_um`` (NaN unknown), ``approve`` (whether the run waits), ``refused``
+        (method to reason), ``unread`` (field to reason) and ``seconds`` (of the whole preview).
     record : dict
         Kept beside the page as ``preview.json``, for the approval.
     templates : dict of str to str
