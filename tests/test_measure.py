@@ -1,5 +1,6 @@
 """Features against loops over single cells, scikit-image's regionprops and CellProfiler's own tables."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np

@@ -11,7 +11,10 @@ from numba import njit
 from scipy import ndimage as ndi
 from skimage.segmentation import expand_labels, watershed
 
+from plateline.errors import ConfigError
 from plateline.segment.labels import Labels
+
+METHODS = ("watershed", "propagation", "ring")
 
 Pixels = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -36,7 +39,7 @@ def complete(
     image : (C, Y, X) float32
         ``image[0]`` stains nuclei, the further channels (none, one or several) cells. But for rounding, scaling a
         channel by a positive factor or shifting it changes nothing.
-    method : {'propagation', 'watershed', 'ring'}
+    method : {'watershed', 'propagation', 'ring'}
         How neighbours share the space between them; see Notes.
     smooth_px : float
         Sigma of the Gaussian that the cell channels are smoothed by first, in pixels, at least 0.
@@ -53,6 +56,11 @@ def complete(
     dict of str to (Y, X) int32
         With ``nuclei``, ``cells`` and ``cytoplasm`` (cell without nucleus), 0 where there is none.
 
+    Raises
+    ------
+    ConfigError
+        If there is no such method.
+
     Notes
     -----
     Every cell has at least one pixel of cytoplasm all around its nucleus, as far as neighbours leave room. Beyond, it
@@ -68,6 +76,9 @@ def complete(
     ----------
     Propagation: Jones, Carpenter and Golland 2005, doi:10.1007/11569541_54.
     """
+    if method not in METHODS:
+        msg = f"segment.cells: unknown method {method!r}; known are {', '.join(METHODS)}"
+        raise ConfigError(msg)
     if "cells" not in labels:
         smooth = [ndi.gaussian_filter(channel, smooth_px, output=np.float32) for channel in image[1:]]
         cells = _grow(labels["nuclei"], smooth, method, foreground_share, regularisation, grow_px)

@@ -67,7 +67,7 @@ def number_objects(labels: Labels) -> Labels:
     return numbers[np.where(labels > 0, 1 + np.searchsorted(found, labels), 0)]
 
 
-def object_table(labels: dict[str, Labels]) -> pd.DataFrame:
+def object_table(labels: dict[str, npt.NDArray]) -> pd.DataFrame:
     """One row per object and compartment, sorted by number, then nuclei, cells, cytoplasm.
 
     Parameters
@@ -133,7 +133,7 @@ def check_labels(labels: dict[str, npt.NDArray], shape: tuple[int, int], *, wher
             msg = f"labels of {where} lack {needed!r}; got {sorted(labels)}; expected at least nuclei, or all three"
             raise LabelError(msg)
     given = [compartment for compartment in COMPARTMENTS if compartment in labels]
-    checked = {compartment: _check_label_image(labels, compartment, shape, where) for compartment in given}
+    checked: dict[str, npt.NDArray] = {c: _check_label_image(labels, c, shape, where) for c in given}
     _check_pairs(checked, where)
     if "confidence" in labels:
         checked["confidence"] = _check_confidence(labels["confidence"], shape, where)
