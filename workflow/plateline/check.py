@@ -156,6 +156,24 @@ def check_approved(sheet: list[dict[str, str]], config: dict) -> None:
         raise ConfigError(msg)
 
 
+def check_records() -> None:
+    """Refuse results that came without Snakemake's records of what made them: any change would go unnoticed.
+
+    Raises
+    ------
+    ConfigError
+        Naming the two ways out.
+    """
+    held = [path for path in Path(".snakemake").glob("metadata*") if path.is_file() or any(path.iterdir())]
+    if not held and any(Path("results", "ingest").glob("*/images.parquet")):
+        msg = (
+            "results/ holds tables, but .snakemake/ has no record of what made them: results/ and .snakemake/ move "
+            "together. Bring .snakemake/ here too; or, if you know that results/ is of this config, sheet and code, run "
+            "snakemake --cores 1 --touch --forceall; or delete results/"
+        )
+        raise ConfigError(msg)
+
+
 def approval_of(plate: str) -> Path:
     """File that says which segmentation of a plate was approved."""
     return Path("results", "preview", f"{plate}.approved")
