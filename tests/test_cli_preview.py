@@ -135,9 +135,10 @@ def test_a_field_that_cannot_be_read_is_named_and_the_others_are_shown(here, cap
     plateline("preview", "P1", "--wells", "A01", "B01", "--methods", "otsu", capsys=capsys)
     assert re.search(r"Field A01 site 1 time 0 could not be read: .*A01_z0_c1\.tif", page(here))
     assert re.findall(r"<h3>(\w+)", page(here)) == ["B01"]
-    assert "none of the 1 fields chosen can be read" in refused(
-        "preview", "P1", "--wells", "A01", "--methods", "otsu", capsys=capsys
-    )
+    for flat in ({"method": "none"}, {"method": "basic"}):
+        write_config(here, TOY_CONFIG | {"flatfield": flat})
+        said = refused("preview", "P1", "--wells", "A01", "--methods", "otsu", capsys=capsys)
+        assert re.search(r"none of the 1 fields chosen can be read: A01 site 1 time 0: .*A01_z0_c1\.tif", said)
 
 
 def test_a_method_that_does_not_run_leaves_the_others(here, capsys):

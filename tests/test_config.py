@@ -123,6 +123,7 @@ def test_the_block_of_the_chosen_method_only():
         "method": "otsu",
         "nuclei_channel": "DNA",
         "options": OWN["segment"]["otsu"],
+        "tile_px": 0,
     }
     assert "none" not in config.section(OWN, "flatfield", "plate", LINE)
     other = {**OWN, "flatfield": OWN["flatfield"] | {"method": "none"}}

@@ -35,7 +35,7 @@ DOORS = ("store/", "layouts/", "compute.py", "config.py", "methods.py", "log.py"
 GROUND = [name for name in MODULES if not name.startswith(DOORS)]
 # What every cluster job imports before anything else.
 LIGHT = ("config.py", "methods.py", "errors.py", "identity.py", "readouts.py")
-NUMBERS = {"numpy", "scipy", "skimage", "sklearn", "pandas", "numba", "dask"}
+NUMBERS = {"numpy", "scipy", "skimage", "sklearn", "pandas", "numba", "dask", "cc3d", "edt"}
 OPENS_FILES = {"pathlib", "os", "io", "shutil", "tempfile", "subprocess", "socket", "glob", "csv", "pickle", "urllib"}
 TELLS = {"logging", "warnings", "sys", "importlib"}
 TECHNOLOGY = {
@@ -248,7 +248,13 @@ def test_every_dependency_is_pinned():
 
 
 def test_what_is_imported_is_pinned():
-    named = {"sklearn": "scikit-learn", "skimage": "scikit-image", "yaml": "pyyaml", "google_crc32c": "google-crc32c"}
+    named = {
+        "sklearn": "scikit-learn",
+        "skimage": "scikit-image",
+        "yaml": "pyyaml",
+        "google_crc32c": "google-crc32c",
+        "cc3d": "connected-components-3d",
+    }
     pinned = {requirement.partition("==")[0] for requirement in PROJECT["dependencies"]}
     trees = [*MODULES.values(), *(ast.parse(path.read_text()) for path in SCRIPTS.values())]
     used = {named.get(name, name) for tree in trees for name in foreign(tree)}
@@ -330,7 +336,7 @@ def test_sections_are_stages_and_blocks_are_grains_or_methods():
 def test_the_block_of_a_method_has_the_keywords_of_its_function(stage, name):
     found = methods.load(stage, name)
     function = found.index if inspect.ismodule(found) else found
-    given = {"ingest": {"plate", "shape"}, "classify": {"seed"}}.get(stage, set())
+    given = {"ingest": {"plate", "shape"}, "segment": {"tile_px"}, "classify": {"seed"}}.get(stage, set())
     parameters = inspect.signature(function).parameters.values()
     keywords = {key.name for key in parameters if key.kind in (key.KEYWORD_ONLY, key.POSITIONAL_OR_KEYWORD)} - given
     if stage not in {"correct", "classify"}:

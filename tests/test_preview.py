@@ -118,6 +118,12 @@ def test_the_dimmest_and_the_brightest_nuclei_are_shown_too():
     assert list(shown.index) == [0, 1, 2, 3, 4]
 
 
+def test_a_plate_of_one_or_two_wells_is_shown_whole():
+    few = plate_map(MAP[MAP["Well"].isin(["A01", "D01"])])
+    shown = preview.add_extremes(pick(wells=few), [spread(1), spread(2)])
+    assert list(shown["why"]) == ["negative control", "one of the few wells"]
+
+
 def test_a_field_with_two_reasons_names_both():
     shown = preview.add_extremes(pick(), [spread(span) for span in (1, 9, 3, 4, 5, 6, 7)])
     assert list(shown["why"][:2]) == [

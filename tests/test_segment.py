@@ -203,3 +203,20 @@ def test_without_a_pixel_size_only_a_length_of_zero_is_taken(size):
     assert in_pixels({"diameter_um": 0}, size, where="plate P1") == {"diameter_px": 0}
     with pytest.raises(ConfigError, match=r"diameter_um is 12, but plate P1 has no .*set ingest.plate.pixel_size_um"):
         in_pixels({"diameter_um": 12}, size, where="plate P1")
+
+
+# tiles
+
+
+def test_tiles_are_passed_on_to_a_method_that_knows_them():
+    assert segment.with_tiles(otsu, OTSU, 0) == OTSU
+    assert segment.with_tiles(otsu, OTSU, 512) == OTSU | {"tile_px": 512}
+
+
+def test_tiles_for_a_method_that_knows_none_are_refused():
+    def whole(image):
+        return {}
+
+    assert segment.with_tiles(whole, {}, 0) == {}
+    with pytest.raises(ConfigError, match=r"segment.tile_px is 512, but whole works on whole fields; expected 0"):
+        segment.with_tiles(whole, {}, 512)

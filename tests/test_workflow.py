@@ -89,6 +89,8 @@ CHANGES = {
     "segment.approve": (True, []),
     "segment.nuclei_channel": ("GFP", ["segment_part"]),
     "segment.cell_channels": ([], ["segment_part"]),
+    "segment.tile_px": (48, ["segment_part"]),
+    **{f"segment.adaptive.{key}": (9, []) for key in ("smooth_px", "window_px", "min_area_px", "min_distance_px")},
     "segment.otsu.smooth_px": (1.5, ["segment_part"]),
     "segment.otsu.min_area_px": (20, ["segment_part"]),
     "segment.otsu.min_distance_px": (4, ["segment_part"]),

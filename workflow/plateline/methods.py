@@ -30,7 +30,10 @@ FLATFIELDS = {
     "provided": "plateline.flatfield:provided",
 }
 # (C, Y, X) float32, **options -> {compartment: (Y, X) int32}, nuclei at least
-SEGMENTERS = {"otsu": "plateline.segment.classical:otsu"}
+SEGMENTERS = {
+    "otsu": "plateline.segment.classical:otsu",
+    "adaptive": "plateline.segment.classical:adaptive",
+}
 # cells frame grouped by well -> wells frame
 AGGREGATORS = {
     "mean": "plateline.profile:mean",

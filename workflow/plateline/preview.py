@@ -107,11 +107,13 @@ def add_extremes(picked: pd.DataFrame, images: list[npt.NDArray[np.float32]]) ->
     Returns
     -------
     DataFrame
-        Rows of `picked` in their order; a field with two reasons names both. When wells were asked for, or there are
-        fewer than three fields, there are no extremes.
+        Rows of `picked` in their order; a field with two reasons names both. When wells were asked for there are no
+        extremes, and of fewer than three fields each is shown.
     """
-    if len(picked) < 3 or (picked["why"] == "asked for").any():
+    if (picked["why"] == "asked for").any():
         return picked[picked["why"] != ""]
+    if len(picked) < 3:
+        return picked.assign(why=picked["why"].replace("", "one of the few wells"))
     spans = [float(np.subtract(*np.percentile(image[0], [99.5, 1]))) for image in images]
     why = list(picked["why"])
     for place, name in ((int(np.argmin(spans)), "dimmest nuclei"), (int(np.argmax(spans)), "brightest nuclei")):

@@ -13,7 +13,8 @@ plate, section, code = snakemake.wildcards.plate, snakemake.params.section, snak
 def segment_well(well, *, fields, flat, section, code, zarr):
     """Objects of a well, and its fields: labels written where the field is good, taken back where it is not."""
     # The one place where what the config says of a method becomes what the method takes.
-    function, given = methods.load("segment", section["method"]), section["options"]
+    function = methods.load("segment", section["method"])
+    given = segment.with_tiles(function, section["options"], section["tile_px"])
     wanted = [section["nuclei_channel"], *section["cell_channels"]]
     objects, rows = [segment.no_objects()], []
     for field in fields[fields["Metadata_Well"] == well].to_dict("records"):

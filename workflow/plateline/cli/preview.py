@@ -140,14 +140,16 @@ def _plate_map(config: dict, line: dict[str, str], source: pixels.Plate):
 def _read(source: pixels.Plate, picked, channels: list[str]):
     """Those of the picked fields that can be read, their pixels, and the reasons of the others by field."""
     raw, unread, kept = [], {}, []
+    asked = picked.index[picked["why"] == "asked for"]
     for number, place in enumerate(picked[FIELD[1:]].itertuples(index=False, name=None)):
         try:
             raw.append(source.read(*place, channels))
             kept.append(number)
         except ImageError as error:
             unread["{} site {} time {}".format(*place)] = str(error)
-    if not raw:
-        msg = f"none of the {len(picked)} fields chosen can be read: {unread}; ask for others with --wells or --seed"
+    if not raw or (len(asked) and not set(asked) & set(kept)):
+        reasons = "; ".join(f"{place}: {reason}" for place, reason in unread.items())
+        msg = f"none of the {len(asked) or len(picked)} fields chosen can be read: {reasons}; choose other wells or seed"
         raise ConfigError(msg)
     return picked.iloc[kept].reset_index(drop=True), raw, unread
 
@@ -183,6 +185,7 @@ def _segment_field(shot: dict[str, Any], section: dict, pixel_size_um: float, pl
     """Labels of one field, as `segment_part` makes them, and the seconds that took."""
     where = f"plate {plate} well {shot['Metadata_Well']} site {shot['Metadata_Site']}"
     function, start = methods.load("segment", section["method"]), time.perf_counter()
-    method = partial(function, **segment.in_pixels(section["options"], pixel_size_um, where=where))
+    given = segment.with_tiles(function, section["options"], section["tile_px"])
+    method = partial(function, **segment.in_pixels(given, pixel_size_um, where=where))
     labels = segment.segment_field(shot["image"], method, cells=section["cells"], where=where)
     return labels, time.perf_counter() - start

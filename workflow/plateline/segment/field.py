@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from inspect import signature
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +67,31 @@ def in_pixels(options: dict, pixel_size_um: float, *, where: str) -> dict:
     {'diameter_px': 20.0, 'seed': 0}
     """
     return dict(_in_pixels(key, value, pixel_size_um, where) for key, value in options.items())
+
+
+def with_tiles(method: Callable, options: dict, tile_px: int) -> dict:
+    """Options of a method with the size of its tiles, where a field is to be cut.
+
+    Parameters
+    ----------
+    method : callable
+        A segmenter; one that can work in tiles has the keyword `tile_px`.
+    options : dict
+        Its own options.
+    tile_px : int
+        The key `segment.tile_px` of the config; 0 leaves the options as they are.
+
+    Raises
+    ------
+    ConfigError
+        If there are tiles, and the method knows none.
+    """
+    if tile_px == 0:
+        return options
+    if "tile_px" not in signature(method).parameters:
+        msg = f"segment.tile_px is {tile_px}, but {method.__name__} works on whole fields; expected 0 for this method"
+        raise ConfigError(msg)
+    return options | {"tile_px": tile_px}
 
 
 def _in_pixels(key: str, value, pixel_size_um: float, where: str) -> tuple[str, object]:

@@ -7,6 +7,7 @@ cell. It knows no well and no plate, and leaves out nothing for touching the bor
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from numba import njit
 
 from plateline.errors import ImageError, LabelError
 from plateline.identity import COMPARTMENTS, NO_FIELD
@@ -60,11 +61,22 @@ def number_objects(labels: Labels) -> Labels:
     labels : (Y, X) int32
         0 is background, numbers may have gaps.
     """
-    places = np.flatnonzero(labels)
-    found, first = np.unique(labels.ravel()[places], return_index=True)
-    numbers = np.zeros(found.size + 1, np.int32)
-    numbers[1 + np.argsort(first)] = np.arange(1, found.size + 1)
-    return numbers[np.where(labels > 0, 1 + np.searchsorted(found, labels), 0)]
+    return _renumber(np.ascontiguousarray(labels).ravel()).reshape(labels.shape)
+
+
+@njit(cache=True)
+def _renumber(labels):
+    """Numbers in the order in which they appear, 0 as it is."""
+    numbers, found = {np.int32(0): np.int32(0)}, np.empty_like(labels)
+    last, number = np.int32(0), np.int32(0)
+    for place in range(labels.size):
+        if labels[place] != last:
+            last = labels[place]
+            if last not in numbers:
+                numbers[last] = np.int32(len(numbers))
+            number = numbers[last]
+        found[place] = number
+    return found
 
 
 def object_table(labels: dict[str, npt.NDArray]) -> pd.DataFrame:

@@ -1,0 +1,128 @@
+"""How well nuclei are found: AP and F1 of each method on images with true masks, and how fast.
+
+``python tests/benchmarks/segmentation.py --images DIR --masks DIR [--method NAME ...]``; a file of the masks has the
+name of its image, whatever their endings. Without folders, the validation split of the DSB 2018 nuclei is read; without
+names, every method that needs nothing more than the clone is scored. Options are the defaults of the config.
+"""
+
+import argparse
+import os
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from skimage.io import imread
+
+ROOT = Path(__file__).parents[2]
+# The library that is timed and scored is the clone's beside this file, whichever one is installed.
+sys.path.insert(0, str(ROOT / "workflow"))
+from plateline import config, methods, metrics, segment  # noqa: E402
+
+DATA = Path(os.environ.get("PLATELINE_DATA", ROOT.parent / "shared" / "data")) / "dsb2018_fluo" / "val"
+SCHEMA = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())["properties"]["segment"]
+SHOWN = ["ap50", "ap70", "ap90", "ap_mean", "f1_50", "f1_70", "f1_90"]
+REPEATS = 3
+
+
+def pair(images: Path, masks: Path) -> list[tuple[Path, Path]]:
+    """Image and mask files of one stem, sorted.
+
+    Raises
+    ------
+    ValueError
+        If a file has no partner, or two have one stem.
+    """
+    found = [{path.stem: path for path in folder.iterdir() if path.is_file()} for folder in (images, masks)]
+    alone = sorted(set(found[0]) ^ set(found[1]))
+    if alone or not found[0]:
+        msg = f"{images} and {masks}: {len(alone)} files without a partner of the same stem, such as {alone[:3]}"
+        raise ValueError(msg)
+    return [(found[0][stem], found[1][stem]) for stem in sorted(found[0])]
+
+
+def read_image(path: Path) -> np.ndarray:
+    """An image as (1, Y, X) float32; of a colour image the mean of its first three channels."""
+    image = imread(path).astype(np.float32)
+    return (image[..., :3].mean(axis=-1) if image.ndim == 3 else image)[np.newaxis]
+
+
+def strata(shapes: list[tuple[int, int]]) -> list[str]:
+    """Size of each image as text, height x width."""
+    return [f"{y:5d} x {x}" for y, x in shapes]
+
+
+def options_of(name: str) -> dict:
+    """Options of a method as the config has them by default, lengths in pixels where 0 stands for an estimate."""
+    block = config.fill_defaults({}, SCHEMA)[name]
+    return segment.in_pixels(block, float("nan"), where="the benchmark")
+
+
+def run(name: str, images: list[np.ndarray]) -> tuple[list[np.ndarray], float]:
+    """Nuclei of each image by a method, and its Mpx per second of CPU, the median of several rounds."""
+    method = partial(methods.load("segment", name), **options_of(name))
+    found = [method(image)["nuclei"] for image in images]  # compiles what is compiled on first use
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.process_time()
+        for image in images:
+            method(image)
+        seconds.append(time.process_time() - start)
+    return found, sum(image.size for image in images) / 1e6 / float(np.median(seconds))
+
+
+def count(names: list[str], truths: list[np.ndarray], found: list[np.ndarray]) -> pd.DataFrame:
+    """Counts of `metrics.match` over all images, with the stratum of each."""
+    sizes = strata([truth.shape for truth in truths])
+    tables = [
+        metrics.match(truth, labels).assign(image=name, size=size)
+        for name, truth, labels, size in zip(names, truths, found, sizes, strict=True)
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def show(title: str, scores: pd.DataFrame) -> None:
+    """One line for the pooled scores, one for those averaged over images, each with its interval."""
+    for over in ("pooled", "image"):
+        cells = [
+            f"{row.value:.3f} [{row.low:.3f} {row.high:.3f}]"
+            for row in scores.loc[[f"{n}_{over}" for n in SHOWN]].itertuples()
+        ]
+        print(f"{title:<22}{over:<8}" + "".join(f"{cell:<23}" for cell in cells).rstrip())
+
+
+def main() -> None:
+    """Score the methods, print their tables, then the line of the default method."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, default=DATA / "images")
+    parser.add_argument("--masks", type=Path, default=DATA / "masks")
+    parser.add_argument("--method", nargs="+", default=["otsu", "adaptive"], choices=list(methods.SEGMENTERS))
+    given = parser.parse_args()
+    default = SCHEMA["properties"]["method"]["default"]
+    files = pair(given.images, given.masks)
+    images, truths = [read_image(image) for image, _ in files], [imread(mask) for _, mask in files]
+    names, last = [image.stem for image, _ in files], ""
+    print(
+        f"{len(files)} images, {sum(segment.count(truth) for truth in truths)} objects; intervals of 95 % over images"
+    )
+    print(f"{'':<30}" + "".join(f"{name:<23}" for name in SHOWN).rstrip())
+    for name in dict.fromkeys([*given.method, default]):
+        found, speed = run(name, images)
+        counts = count(names, truths, found)
+        scores = metrics.scores(counts)
+        print(f"-- {name}: {speed:.2f} Mpx/s of CPU, one thread")
+        show("all", scores)
+        for size, of_size in metrics.scores_by(counts, "size").groupby("size"):
+            show(f"{size} (n={of_size['images'].iloc[0]})", of_size)
+        value = scores["value"]
+        if name == default:
+            wanted = ("ap50_pooled", "ap50_image", "ap_mean_image")
+            last = " ".join(f"{score}={value[score]:.3f}" for score in wanted) + f" mpx_s={speed:.2f}"
+    print(last)
+
+
+if __name__ == "__main__":
+    main()
