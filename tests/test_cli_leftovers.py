@@ -200,7 +200,7 @@ def test_a_plate_of_which_nothing_was_made_is_refused(finished, plate):
 
 def test_pixels_that_could_not_be_made_again_are_refused_until_the_plate_leaves_the_sheet(finished):
     Path("images/P1").rmdir()
-    with pytest.raises(ConfigError, match="plate P1: its source folder images/P1 is gone, so its pixels could not"):
+    with pytest.raises(ConfigError, match="plate P1: its source images/P1 is gone, so its pixels could not"):
         leftovers.clean("P1", dry_run=True)
     Path("config/plates.tsv").write_text("plate\tsource\nP10\timages/P10\n")
     assert "would delete results/images/P1.zarr" in leftovers.clean("P1", dry_run=True)

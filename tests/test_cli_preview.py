@@ -10,7 +10,7 @@ from campaign import ROOT, TOY_CONFIG, TOY_MAP, draw_plate, truncate, write_conf
 
 from plateline import check, cli, segment
 from plateline import config as settings
-from plateline.cli import campaign
+from plateline.cli import campaign, pixels
 from plateline.errors import ConfigError
 
 PREVIEW = "results/preview/P1"
@@ -177,6 +177,12 @@ def test_a_channel_that_the_plate_lacks_is_refused(here, capsys):
 def test_a_source_that_is_gone_before_it_was_ingested_is_refused_by_the_sheet(here, capsys):
     shutil.rmtree(here / "images")
     assert "source: no folder 'images/P1'" in refused("preview", "P1", capsys=capsys)
+
+
+def test_a_plate_that_is_neither_there_nor_ingested_has_no_pixels(here):
+    line = {"plate": "P1", "source": "images/P9", "parts": "2"}
+    with pytest.raises(ConfigError, match=r"images/P9 is gone and it is not ingested: no results/ingest/P1/part-1"):
+        pixels.open_plate({}, line)
 
 
 def test_a_folder_that_is_no_campaign_is_refused(tmp_path, monkeypatch, capsys):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib import image as pictures
 
+from plateline.report import preview as report
 from plateline.report.preview import preview_page
 
 PAGES = Path(__file__).parents[1] / "workflow" / "report"
@@ -78,12 +79,12 @@ def test_outlines_lie_just_inside_the_nucleus_and_only_where_there_are_labels(tm
             (tmp_path / name).write_bytes(data)
             seen[name] = pictures.imread(tmp_path / name)[..., :3]
     bare, outlined = seen["field-1-a01-0-without-outlines.png"], seen["field-1-a01-1-otsu.png"]
-    changed = (bare != outlined).any(axis=2)
+    changed = (outlined == 1).all(axis=2)
+    assert np.allclose(outlined[~changed], 0.7 * bare[~changed], atol=1 / 255)
     expected = np.zeros((120, 120), bool)
     expected[40:80, 40:80] = True
     expected[41:79, 41:79] = False
     assert (changed == expected).all()
-    assert (outlined[changed] == 1).all()
 
 
 def test_methods_are_summed_over_fields_and_the_configured_one_is_marked():
@@ -145,7 +146,36 @@ def test_text_from_plate_maps_is_escaped(place):
     assert "&lt;script&gt;" in text
 
 
-def test_pictures_are_cut_from_the_middle_and_the_record_is_kept():
+def naive_fullest(found, side):
+    """Corner of the fullest square, half a side apart, by counting every pixel."""
+    best, corner = -1, None
+    for y in sorted({*range(0, found.shape[0] - side, side // 2), found.shape[0] - side}):
+        for x in sorted({*range(0, found.shape[1] - side, side // 2), found.shape[1] - side}):
+            n = sum(int(found[i, j]) for i in range(y, y + side) for j in range(x, x + side))
+            if n > best:
+                best, corner = n, (y, x)
+    return corner
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_square_shown_is_the_fullest(seed):
+    rng = np.random.default_rng(seed)
+    labels = {name: {"nuclei": rng.integers(-8, 3, (37, 50)).clip(0).astype(np.int32)} for name in ("one", "two")}
+    square = report._fullest({"image": np.zeros((1, 37, 50)), "labels": labels}, 12)
+    found = sum((of["nuclei"] > 0).astype(int) for of in labels.values())
+    assert (square[0].start, square[1].start) == naive_fullest(found, 12)
+    assert [side.stop - side.start for side in square] == [12, 12]
+
+
+def test_without_nuclei_the_middle_is_shown_and_a_small_field_whole():
+    nothing = {"one": {"nuclei": np.zeros((30, 41), np.int32)}}
+    assert report._fullest({"image": np.zeros((1, 30, 41)), "labels": nothing}, 10) == (slice(10, 20), slice(15, 25))
+    assert report._fullest({"image": np.zeros((1, 30, 41)), "labels": nothing}, 100) == (slice(0, 30), slice(0, 41))
+    full = {"one": {"nuclei": np.ones((30, 41), np.int32)}}
+    assert report._fullest({"image": np.zeros((1, 30, 41)), "labels": full}, 100) == (slice(0, 30), slice(0, 41))
+
+
+def test_the_side_is_said_and_the_record_is_kept():
     _, files = page(size_px=20)
     assert json.loads(files["preview.json"]) == {"approves": "abc"}
     assert "at most 20 pixels" in files["index.html"].decode()

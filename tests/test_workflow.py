@@ -16,8 +16,8 @@ from campaign import (
     TOY_CONFIG,
     draw_plate,
     make_campaign,
-    plateline,
     planned,
+    plateline,
     run,
     snakemake,
     truncate,
@@ -602,7 +602,9 @@ def test_a_run_waits_for_the_approval_of_a_changed_segmentation(toy, config):
     config(with_value(with_value(TOY_CONFIG, "segment.approve", True), "segment.otsu.smooth_px", 1.5))
     done = snakemake(toy, "--dry-run")
     assert done.returncode != 0
-    assert "plate P1 and 1 more plates: segmentation is not approved as it is configured now; run plateline" in done.stdout
+    assert (
+        "plate P1 and 1 more plates: segmentation is not approved as it is configured now; run plateline" in done.stdout
+    )
 
 
 @pytest.mark.parametrize(

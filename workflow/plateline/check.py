@@ -168,8 +168,8 @@ def check_records() -> None:
     if not held and any(Path("results", "ingest").glob("*/images.parquet")):
         msg = (
             "results/ holds tables, but .snakemake/ has no record of what made them: results/ and .snakemake/ move "
-            "together. Bring .snakemake/ here too; or, if you know that results/ is of this config, sheet and code, run "
-            "snakemake --cores 1 --touch --forceall; or delete results/"
+            "together. Bring .snakemake/ here too; or, if you know that results/ is of this config, sheet and code, "
+            "run snakemake --cores 1 --touch --forceall; or delete results/"
         )
         raise ConfigError(msg)
 

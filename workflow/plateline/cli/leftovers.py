@@ -115,9 +115,9 @@ def clean(plate: str, *, dry_run: bool) -> str:
         msg = f"nothing under results/ was made of plate {plate!r}; there are results of {', '.join(others) or 'none'}"
         raise ConfigError(msg)
     source = plate_source(plate)
-    if source and not Path(source).is_dir():
+    if source and not Path(source).exists():
         msg = (
-            f"plate {plate}: its source folder {source} is gone, so its pixels could not be made again; to give them "
+            f"plate {plate}: its source {source} is gone, so its pixels could not be made again; to give them "
             "up, first take its line out of the plate sheet"
         )
         raise ConfigError(msg)

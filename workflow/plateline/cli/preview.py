@@ -16,7 +16,7 @@ from plateline.report.preview import preview_page
 # Enough to see how bright a plate's wells are, and for an illumination that is worth looking at, in seconds.
 N_FIELDS = 12
 # Side of the square of each field that is pictured.
-SIDE_PX = 400
+SIDE_PX = 320
 
 
 def folder_of(plate: str) -> Path:
@@ -149,7 +149,9 @@ def _read(source: pixels.Plate, picked, channels: list[str]):
             unread["{} site {} time {}".format(*place)] = str(error)
     if not raw or (len(asked) and not set(asked) & set(kept)):
         reasons = "; ".join(f"{place}: {reason}" for place, reason in unread.items())
-        msg = f"none of the {len(asked) or len(picked)} fields chosen can be read: {reasons}; choose other wells or seed"
+        msg = (
+            f"none of the {len(asked) or len(picked)} fields chosen can be read: {reasons}; choose other wells or seed"
+        )
         raise ConfigError(msg)
     return picked.iloc[kept].reset_index(drop=True), raw, unread
 

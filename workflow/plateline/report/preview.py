@@ -9,13 +9,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from plateline.report.canvas import file_stem, png
-from plateline.report.gallery import channel_colours, composite, contrast, cut_centre, outline
+from plateline.report.gallery import channel_colours, composite, contrast, outline
 from plateline.report.pages import render
 from plateline.report.tables import Table, count, number, table, text
 
 # Beside each other; more would be too small to judge an outline by.
 _ACROSS = 4
 _AS_IMAGED = "without outlines"
+# A white line must be seen on a white nucleus.
+_DIMMED = 0.7
 _SUMMARY = {
     "method": ("method", text),
     "nuclei": ("nuclei", count),
@@ -50,7 +52,7 @@ def preview_page(
     channels : list of str
         Names in the order of C.
     size_px : int
-        Side of the square cut from the middle of each field.
+        Side of the square cut from each field, where the methods together find most nuclei.
     words : dict
         What the page says of its making: ``plate``, ``method`` (the configured one), ``origin`` (where the pixels
         are from), ``flatfield``, ``pixel_size_um`` (NaN unknown), ``approve`` (whether the run waits), ``refused``
@@ -65,13 +67,14 @@ def preview_page(
     dict of str to bytes
         File name to content.
     """
-    limits = contrast([cut_centre(shot["image"], size_px) for shot in shots])
+    squares = [_fullest(shot, size_px) for shot in shots]
+    limits = contrast([shot["image"][:, *square] for shot, square in zip(shots, squares, strict=True)])
     hues = channel_colours(channels)
     files, blocks = {"preview.json": json.dumps(record, indent=1).encode()}, []
     for place, shot in enumerate(shots):
         nuclei = {row["method"]: row["nuclei"] for row in found if row["well"] == shot["Metadata_Well"]}
         tiles = []
-        for n, (method, picture) in enumerate(_pictures(shot, limits, hues, size_px)):
+        for n, (method, picture) in enumerate(_pictures(shot, squares[place], limits, hues)):
             name = _file_name(place, shot["Metadata_Well"], n, method)
             files[name] = png(picture)
             tiles.append({"method": method, "file": name, "nuclei": nuclei.get(method)})
@@ -102,15 +105,37 @@ def _block(shot: dict[str, Any], tiles: list[dict[str, Any]]) -> dict[str, Any]:
     return words | {"across": across, "lines": [tiles[n : n + across] for n in range(0, len(tiles), across)]}
 
 
+def _fullest(shot: dict[str, Any], size_px: int) -> tuple[slice, slice]:
+    """The square of a field, or what there is of it, in which the methods found most pixels of nuclei.
+
+    Squares half a side apart are compared; of ties the first counts, and without nuclei that in the middle.
+    """
+    height, width = shot["image"].shape[1:]
+    high, wide = min(size_px, height), min(size_px, width)
+    found = sum(((labels["nuclei"] > 0) for labels in shot["labels"].values()), np.zeros((height, width), np.int64))
+    if not found.any():
+        y, x = (height - high) // 2, (width - wide) // 2
+        return slice(y, y + high), slice(x, x + wide)
+    corners = [(y, x) for y in _starts(height, high) for x in _starts(width, wide)]
+    y, x = max(corners, key=lambda corner: found[corner[0] : corner[0] + high, corner[1] : corner[1] + wide].sum())
+    return slice(y, y + high), slice(x, x + wide)
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Where squares begin that lie half a side apart; the last ends at the edge."""
+    return [*range(0, length - side, max(1, side // 2)), length - side]
+
+
 def _pictures(
-    shot: dict[str, Any], limits: npt.NDArray[np.float64], hues: list[str], size_px: int
+    shot: dict[str, Any], square: tuple[slice, slice], limits: npt.NDArray[np.float64], hues: list[str]
 ) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
-    """The field as imaged, then with the outlines of each method: (Y, X, 3) at twice the size."""
+    """The square as imaged, then dimmed and with the outlines of each method: (Y, X, 3) at twice the size."""
     low, high = limits[:, 0, None, None], limits[:, 1, None, None]
-    bare = composite(np.clip((cut_centre(shot["image"], size_px) - low) / (high - low), 0, 1), hues)
-    nothing = dict.fromkeys(("nuclei", "cells"), np.zeros(shot["image"].shape[1:], np.int32))
-    for method, labels in {_AS_IMAGED: nothing, **shot["labels"]}.items():
-        outlined = outline(bare, *(cut_centre(labels[name], size_px) for name in ("nuclei", "cells")))
+    bare = composite(np.clip((shot["image"][:, *square] - low) / (high - low), 0, 1), hues)
+    nothing = np.zeros(bare.shape[:2], np.int32)
+    yield _AS_IMAGED, (outline(bare, nothing, nothing) * 255).astype(np.uint8)
+    for method, labels in shot["labels"].items():
+        outlined = outline(_DIMMED * bare, labels["nuclei"][square], labels["cells"][square])
         yield method, (outlined * 255).astype(np.uint8)
 
 
