@@ -75,7 +75,7 @@ def page(folder):
 
 def test_a_preview_shows_controls_and_extremes_before_anything_is_ingested(here, capsys):
     said = plateline("preview", "P1", "--methods", "otsu", capsys=capsys)
-    assert re.match(r"results/preview/P1/index\.html shows [3-5] fields, made in \d+ s", said)
+    assert re.match(r"results/preview/P1/index\.html is there; fields: [3-5], seconds: \d+\n", said)
     text = page(here)
     for words in ("negative control", "positive control", "highest dose", "dimmest nuclei of 9 fields", "images/P1"):
         assert words in text

@@ -71,7 +71,7 @@ def preview(plate: str, *, wells: list[str], names: list[str], seed: int) -> str
         templates=store.read_texts((campaign.CLONE / "workflow" / "report").glob("*.[hc]*")),
     )
     store.save_pages(page, folder_of(plate))
-    return f"{folder_of(plate)}/index.html shows {len(shots)} fields, made in {time.monotonic() - start:.0f} s"
+    return f"{folder_of(plate)}/index.html is there; fields: {len(shots)}, seconds: {time.monotonic() - start:.0f}"
 
 
 def approve(plate: str) -> str:
