@@ -5,6 +5,7 @@ Owns the step that every segmenter shares (`complete`), so that each nucleus has
 
 import heapq
 
+import edt
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -14,6 +15,8 @@ from skimage.segmentation import expand_labels, watershed
 from plateline.errors import ConfigError
 from plateline.segment.labels import Labels
 
+# How far from nuclei, in pixels, the usual brightness of cells is taken at most. Beyond, there may be no cell.
+_USUAL_PX = 12
 METHODS = ("watershed", "propagation", "ring")
 
 Pixels = npt.NDArray[np.float32]
@@ -152,11 +155,13 @@ def _grow(
     grow_px: float,
 ) -> Labels:
     """Cells: nuclei grown at most `grow_px` over the foreground of the channels."""
-    near = ndi.distance_transform_edt(nuclei == 0) <= grow_px
+    far = edt.edt(nuclei == 0, parallel=1)
+    near = far <= grow_px
     around = near & (nuclei == 0)
     if not nuclei.any() or not around.any():
         return nuclei.copy()
-    scaled = [brightness for channel in channels if (brightness := _brightness(channel, around)) is not None]
+    close = around & (far <= _USUAL_PX)
+    scaled = [brightness for channel in channels if (brightness := _brightness(channel, close)) is not None]
     if method == "ring" or not scaled:
         return expand_labels(nuclei, grow_px)
     # A nucleus without any cytoplasm would drop out of every ratio, and such cells are the dim ones.
