@@ -413,7 +413,7 @@ def test_a_plate_taken_out_leaves_no_trace_but_its_line_in_the_ledger(fresh, how
     run(fresh)
     ledger = pd.read_parquet(fresh / "results/ledger.parquet")
     lines = ledger.loc[ledger["Metadata_Plate"] == "P2", "reason"].tolist()
-    assert lines == (["no: contaminated"] if how == "not used" else [])
+    assert lines == (["not used: no: contaminated"] if how == "not used" else [])
     screen = [*(fresh / "results").glob("correct/*.parquet"), *(fresh / "results").glob("[hc][il]*/*.parquet")]
     assert len(screen) >= 5
     for path in screen:
