@@ -28,8 +28,8 @@ SCHEMA = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").r
 NUCLEI_CHANNEL, CELL_CHANNEL = "d0", "d2"
 AREA_PX = (57, 429)
 RADIUS_PX = 5.0
-# Like for like: CellProfiler lets a cell reach as far as its foreground does, and its threshold, 23.5 counts, lies 0.64 of
-# the way from our background (6.9) to the usual brightness around nuclei (33.1).
+# Like for like: CellProfiler lets a cell reach as far as its foreground does, and its threshold, 23.5 counts, lies 0.64
+# of the way from our background (6.9) to the usual brightness around nuclei (33.1).
 CELLS = {"grow_px": 60, "foreground_share": 0.64}
 
 

@@ -33,6 +33,9 @@ FLATFIELDS = {
 SEGMENTERS = {
     "otsu": "plateline.segment.classical:otsu",
     "adaptive": "plateline.segment.classical:adaptive",
+    "cellpose": "plateline.segment.plugins:cellpose",
+    "stardist_plugin": "plateline.segment.plugins:stardist_plugin",
+    "instanseg": "plateline.segment.plugins:instanseg",
 }
 # cells frame grouped by well -> wells frame
 AGGREGATORS = {
