@@ -149,6 +149,14 @@ def test_a_method_that_does_not_run_leaves_the_others(here, capsys):
     assert "no method runs: lab:broken: " in refused("preview", "P1", "--methods", "lab:broken", capsys=capsys)
 
 
+def test_methods_of_other_packages_run_only_where_they_are_named(here, capsys):
+    plateline("preview", "P1", "--wells", "A01", capsys=capsys)
+    tried = re.findall(r"<tr><td>([\w-]+)", page(here)) + re.findall(r"<b>([\w-]+)</b> did not run", page(here))
+    assert tried[0] == "otsu"
+    assert "adaptive" in tried
+    assert not {"cellpose", "stardist_plugin", "instanseg"} & set(tried)
+
+
 def test_a_field_without_objects_is_shown_as_such(here, capsys):
     plateline("preview", "P1", "--wells", "A01", "--methods", "lab:nothing", capsys=capsys)
     assert "0 nuclei" in page(here)

@@ -15,6 +15,8 @@ from plateline.report.preview import preview_page
 
 # Enough to see how bright a plate's wells are, and for an illumination that is worth looking at, in seconds.
 N_FIELDS = 12
+# Methods of other packages may fetch weights first: they run where they are named.
+SHIPPED = [name for name, path in methods.SEGMENTERS.items() if not path.startswith("plateline.segment.plugins")]
 # Side of the square of each field that is pictured.
 SIDE_PX = 320
 
@@ -34,7 +36,7 @@ def preview(plate: str, *, wells: list[str], names: list[str], seed: int) -> str
     wells : list of str
         Wells to show, in any spelling; none shows controls, the top dose and extremes.
     names : list of str
-        Methods; none takes the configured one, then all others that are known.
+        Methods; none takes the configured one, then all others that need no package of somebody else.
     seed : int
         Draws wells and sites.
 
@@ -56,7 +58,7 @@ def preview(plate: str, *, wells: list[str], names: list[str], seed: int) -> str
     channels = [section["nuclei_channel"], *section["cell_channels"]]
     channel_numbers(source.channels, channels, key="segment", plate=plate)
     shots, facts = _take(config, line, source, channels, wells=wells, seed=seed)
-    wanted = dict.fromkeys(names or [section["method"], *methods.SEGMENTERS])
+    wanted = dict.fromkeys(names or [section["method"], *SHIPPED])
     found, refused = _segment(shots, {name: _section_of(config, line, name) for name in wanted}, source, plate)
     shown = section["method"] in shots[0]["labels"]
     words = facts | {"plate": plate, "method": section["method"], "refused": refused}
