@@ -55,7 +55,9 @@ def _add_dry_run(command: argparse.ArgumentParser) -> None:
 def _add_preview(command: argparse.ArgumentParser) -> None:
     command.add_argument("plate")
     command.add_argument("--wells", nargs="+", default=[], help="these wells; default: controls, top dose, extremes")
-    command.add_argument("--methods", nargs="+", default=[], help="these methods; default: the configured one, then all shipped")
+    command.add_argument(
+        "--methods", nargs="+", default=[], help="these methods; default: the configured and all shipped ones"
+    )
     command.add_argument("--seed", type=int, default=0, help="another number draws other wells")
     command.add_argument("--approve", action="store_true", help="approve the segmentation that the last preview showed")
     command.set_defaults(run=_preview)
