@@ -126,9 +126,21 @@ def write_sheet(folder: Path, plates: dict[str, dict[str, str]]) -> None:
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run Snakemake in a campaign on its own copy of the library; output and errors as text in `stdout`."""
+    return python(folder, "snakemake", *arguments)
+
+
+def plateline(folder: Path, *arguments: str) -> str:
+    """Run the command in a campaign on its own copy of the library, and return what it printed."""
+    done = python(folder, "plateline.cli", *arguments)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def python(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Run a module in a campaign, with the campaign's own copy of the library."""
     environment = os.environ | {"PYTHONPATH": f"{folder / 'clone' / 'workflow'}"}
     return subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=folder,
         env=environment,
         text=True,

@@ -232,3 +232,22 @@ def test_features_are_found_in_quantities_gates_and_readouts():
         {"ratio": "Nuclei_A / (Cells_B + 1)"}, {"big": "Nuclei_C > 3 and ratio > negative:q9"}, {"x": "mean(Cells_D)"}
     )
     assert readouts.features_in(trees) == ["Cells_B", "Cells_D", "Nuclei_A", "Nuclei_C"]
+
+
+# --- before the graph is built
+
+
+def test_results_without_records_of_what_made_them_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check.check_records()
+    (tmp_path / "results/ingest/P1").mkdir(parents=True)
+    check.check_records()
+    (tmp_path / "results/ingest/P1/images.parquet").touch()
+    message = r"\.snakemake/ has no record of what made them.*Bring \.snakemake/ here too; .*--touch --forceall"
+    with pytest.raises(ConfigError, match=message):
+        check.check_records()
+    (tmp_path / ".snakemake/metadata").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=message):
+        check.check_records()
+    (tmp_path / ".snakemake/metadata/cmVz").touch()
+    check.check_records()

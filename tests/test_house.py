@@ -31,7 +31,7 @@ CONFIG, PLATES = (
 )
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-DOORS = ("store/", "layouts/", "compute.py", "config.py", "methods.py", "log.py", "cli.py", "check.py")
+DOORS = ("store/", "layouts/", "compute.py", "config.py", "methods.py", "log.py", "cli/", "check.py")
 GROUND = [name for name in MODULES if not name.startswith(DOORS)]
 # What every cluster job imports before anything else.
 LIGHT = ("config.py", "methods.py", "errors.py", "identity.py", "readouts.py")
@@ -50,6 +50,7 @@ TECHNOLOGY = {
     "store/tables.py": {"numpy", "pandas", "pyarrow", "anndata"},
     "compute.py": {"distributed", "torch"},
     "check.py": {"jsonschema"},
+    "cli/campaign.py": {"yaml"},
 }
 
 
@@ -127,11 +128,11 @@ def test_what_every_job_imports_is_the_standard_library(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_no_module_prints_or_runs_text(name):
-    banned = {"eval", "exec", "breakpoint", "input"} | ({"print"} if name != "cli.py" else set())
+    banned = {"eval", "exec", "breakpoint", "input"} | ({"print"} if name != "cli/__init__.py" else set())
     banned |= set() if name.startswith(DOORS) else {"open"}
     assert not calls(MODULES[name]) & banned
     assert "snakemake" not in foreign(MODULES[name])
-    assert "yaml" not in foreign(MODULES[name])
+    assert "yaml" not in foreign(MODULES[name]) or name == "cli/campaign.py"
     assert "torch" not in foreign(MODULES[name]) or name.startswith("models/") or name == "compute.py"
 
 

@@ -17,6 +17,7 @@ from campaign import (
     draw_plate,
     make_campaign,
     planned,
+    plateline,
     run,
     snakemake,
     truncate,
@@ -89,6 +90,7 @@ CHANGES = {
     "qc.plate.drift_correlation": (0.9, ["qc_plate"]),
     "qc.plate.roles.DNA": ("GFP", ["qc_plate"]),
     "segment.method": ("plateline.segment.classical:otsu", ["segment_part"]),
+    "segment.approve": (True, []),
     "segment.nuclei_channel": ("GFP", ["segment_part"]),
     "segment.cell_channels": ([], ["segment_part"]),
     "segment.tile_px": (48, ["segment_part"]),
@@ -209,6 +211,9 @@ def toy(tmp_path_factory):
     write_sheet(folder, TOY | {"P2": TOY["P2"] | {"platemap": "map2.csv"}})
     printed = run(folder)
     (folder / "printed.txt").write_text(printed)
+    for plate in TOY:
+        plateline(folder, "preview", plate, "--wells", "A01", "--methods", "otsu")
+        plateline(folder, "preview", plate, "--approve")
     return folder
 
 
@@ -413,6 +418,59 @@ def test_a_source_that_has_grown_is_warned_of(fresh):
     assert "plate P2: images" not in printed
 
 
+def test_a_cleaned_plate_is_made_anew_with_equal_numbers(fresh):
+    before = {name: pd.read_parquet(fresh / f"results/{name}.parquet") for name in ("profile/P1", "hits/hits")}
+    said = plateline(fresh, "clean", "P1")
+    assert "deleted results/images/P1.zarr" in said
+    assert not list((fresh / "results").glob("*/P1*"))
+    # A copy's templates lie elsewhere, for which every page is redone anyway.
+    assert planned(fresh) - {"report_plate P2"} == jobs_of(["ingest_plate"], plates=["P1"])
+    run(fresh)
+    for name, table in before.items():
+        pd.testing.assert_frame_equal(pd.read_parquet(fresh / f"results/{name}.parquet"), table)
+
+
+@pytest.mark.parametrize("how", ["not used", "removed"])
+def test_a_plate_taken_out_leaves_no_trace_but_its_line_in_the_ledger(fresh, how):
+    plates = {"P1": TOY["P1"], "P2": TOY["P2"] | {"platemap": "map2.csv", "use": "no: contaminated"}}
+    write_sheet(fresh, plates if how == "not used" else {"P1": TOY["P1"]})
+    run(fresh)
+    ledger = pd.read_parquet(fresh / "results/ledger.parquet")
+    lines = ledger.loc[ledger["Metadata_Plate"] == "P2", "reason"].tolist()
+    assert lines == (["not used: no: contaminated"] if how == "not used" else [])
+    screen = [*(fresh / "results").glob("correct/*.parquet"), *(fresh / "results").glob("[hc][il]*/*.parquet")]
+    assert len(screen) >= 5
+    for path in screen:
+        table = pd.read_parquet(path)
+        assert not table.select_dtypes(exclude="number").isin(["P2"]).to_numpy().any(), path
+    assert ">P2</b>" not in (fresh / "results/report/index.html").read_text()
+    printed = plateline(fresh, "orphans")
+    assert "deleted results/images/P2.zarr" in printed
+    assert all(re.search(r"\bP2\b", line) for line in printed.splitlines())
+    assert not [path for path in (fresh / "results").rglob("*") if re.search(r"\bP2\b", path.name)]
+    assert planned(fresh) == set()
+    assert "no orphans" in plateline(fresh, "orphans")
+
+
+def test_results_without_snakemake_s_records_are_refused_until_somebody_vouches_for_them(fresh):
+    shutil.rmtree(fresh / ".snakemake")
+    done = snakemake(fresh, "--dry-run")
+    assert done.returncode != 0
+    assert re.search(r"\.snakemake/ has no record of what made them.*--touch --forceall", done.stdout, re.DOTALL)
+    run(fresh, "--touch", "--forceall")
+    assert planned(fresh) == set()
+    write_config(fresh, with_value(TOY_CONFIG, "segment.otsu.smooth_px", 1.5))
+    assert planned(fresh) == jobs_of(["segment_part"])
+
+
+def test_a_plate_whose_source_is_gone_is_previewed_from_its_pixels(fresh):
+    shutil.rmtree(fresh / "images" / "P2")
+    plateline(fresh, "preview", "P2", "--wells", "A01", "C02", "--methods", "otsu")
+    page = (fresh / "results/preview/P2/index.html").read_text()
+    assert "<dd>results/images/P2.zarr</dd>" in page
+    assert page.count("16 nuclei") == 2
+
+
 def test_an_edited_exclusion_list_reaches_the_profile_and_no_pixel(fresh):
     write_config(fresh, with_value(TOY_CONFIG, "profile.exclude_list", "excluded.csv"))
     run(fresh, "results/profile/P1.parquet")
@@ -570,6 +628,15 @@ def test_a_config_that_cannot_be_meant_is_refused_before_the_graph(toy, config, 
     done = snakemake(toy, "--dry-run")
     assert done.returncode != 0
     assert re.search(message, done.stdout)
+
+
+def test_a_run_waits_for_the_approval_of_a_changed_segmentation(toy, config):
+    config(with_value(with_value(TOY_CONFIG, "segment.approve", True), "segment.otsu.smooth_px", 1.5))
+    done = snakemake(toy, "--dry-run")
+    assert done.returncode != 0
+    assert (
+        "plate P1 and 1 more plates: segmentation is not approved as it is configured now; run plateline" in done.stdout
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 Only the main process of a run imports this. Every message says which key, what it got and what it expected.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
+from hashlib import sha256
 from pathlib import Path
 
 import jsonschema
@@ -143,6 +145,66 @@ def check_sheet(sheet: list[dict[str, str]], schema: dict, config: dict, config_
     if not any(line["use"] == "yes" for line in sheet):
         msg = f"plate sheet {config['sheet']}: no plate is in use; expected at least one line with yes in column use"
         raise ConfigError(msg)
+
+
+def check_approved(sheet: list[dict[str, str]], config: dict) -> None:
+    """Refuse a run until the segmentation of every plate that asks for it is approved as it is configured now.
+
+    Parameters
+    ----------
+    sheet : list of dict
+        Lines with defaults filled in.
+    config : dict
+        With defaults; `segment.approve` asks.
+
+    Raises
+    ------
+    ConfigError
+        Naming the plates, and what to run.
+    """
+    waiting = [line["plate"] for line in sheet if line["use"] == "yes" and not _is_approved(config, line)]
+    if waiting:
+        name, more = waiting[0], f" and {len(waiting) - 1} more plates" if len(waiting) > 1 else ""
+        msg = (
+            f"segment.approve: plate {name}{more}: segmentation is not approved as it is configured now; run plateline "
+            f"preview {name}, look at the page, then run plateline preview {name} --approve"
+        )
+        raise ConfigError(msg)
+
+
+def check_records() -> None:
+    """Refuse results that came without Snakemake's records of what made them: any change would go unnoticed.
+
+    Raises
+    ------
+    ConfigError
+        Naming the two ways out.
+    """
+    held = [path for path in Path(".snakemake").glob("metadata*") if path.is_file() or any(path.iterdir())]
+    if not held and any(Path("results", "ingest").glob("*/images.parquet")):
+        msg = (
+            "results/ holds tables, but .snakemake/ has no record of what made them: results/ and .snakemake/ move "
+            "together. Bring .snakemake/ here too; or, if you know that results/ is of this config, sheet and code, "
+            "run snakemake --cores 1 --touch --forceall; or delete results/"
+        )
+        raise ConfigError(msg)
+
+
+def approval_of(plate: str) -> Path:
+    """File that says which segmentation of a plate was approved."""
+    return Path("results", "preview", f"{plate}.approved")
+
+
+def segment_digest(config: dict, line: dict[str, str]) -> str:
+    """Digest of the section of `segment` as a plate sees it, weights included."""
+    return sha256(json.dumps(settings.section(config, "segment", "part", line)).encode()).hexdigest()[:32]
+
+
+def _is_approved(config: dict, line: dict[str, str]) -> bool:
+    if not settings.override(config, line)["segment"]["approve"]:
+        return True
+    approval = approval_of(line["plate"])
+    return approval.is_file() and approval.read_text().strip() == segment_digest(config, line)
 
 
 def _check_overrides(line: dict[str, str], where: str) -> None:

@@ -38,6 +38,8 @@ STAGES = {
     "ledger": ("screen",),
 }
 GRAINS = ("fit", "part", "plate", "screen")
+# Keys that decide whether a run begins, and not what it makes.
+GATES = ("approve",)
 
 # What a rule must know of its plate's line in the sheet, beside its section.
 SHEET_FACTS = {
@@ -172,7 +174,7 @@ def section(config: dict, stage: str, grain: str, plate: dict[str, str] | None =
     stage_config = override(config, plate or {}).get(stage, {})
     if grain == "fit":  # a training depends on nothing else
         return json.loads(json.dumps(stage_config["fit"], sort_keys=True))
-    blocks = {*GRAINS, "custom", *methods.TABLES.get(stage, {})}
+    blocks = {*GRAINS, *GATES, "custom", *methods.TABLES.get(stage, {})}
     chosen = {key: value for key, value in stage_config.items() if key not in blocks}
     chosen |= stage_config.get(grain, {})
     chosen |= {fact: (plate or {})[fact] for fact in SHEET_FACTS.get((stage, grain), ()) if fact in (plate or {})}

@@ -37,5 +37,9 @@ class EditedDuringRun(PlatelineError, RuntimeError):
     """The config, the sheet or the code changed after the run had started."""
 
 
+class CampaignBusy(PlatelineError, RuntimeError):
+    """A campaign that a run may be at work on, where something else would disturb it."""
+
+
 class FailedPlates(PlatelineError, RuntimeError):
     """Plates that were given up; the run ends non-zero and names them."""

@@ -4,6 +4,7 @@ Needs: config/config.yaml and the plate sheet it names.
 Makes: PLATES (the plates in use, by name), and the params `section`, `code` and `share`.
 """
 
+import sys
 from pathlib import Path
 
 import yaml
@@ -36,6 +37,10 @@ SHEET = [
 
 if workflow.is_main_process:
     check.check_sheet(SHEET, read_schema("plates"), config, read_schema("config"))
+    check.check_approved(SHEET, config)
+    # What --touch is for: a person vouches for what is there.
+    if not {"--touch", "-t"} & {*sys.argv}:
+        check.check_records()
 
 PLATES = {row["plate"]: row for row in SHEET if row["use"] == "yes"}
 UNUSED = {row["plate"]: row["use"] for row in SHEET if row["use"] != "yes"}

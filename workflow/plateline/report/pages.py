@@ -164,7 +164,7 @@ def plate_page(
         **_lost(ledger),
     }
     files["pictures.json"] = json.dumps(list_pictures(shown, plate), indent=1).encode()
-    return {"index.html": _render("plate.html", templates, {**page, "files": list(files)}), **files, **pictures}
+    return {"index.html": render("plate.html", templates, {**page, "files": list(files)}), **files, **pictures}
 
 
 def screen_page(
@@ -234,7 +234,7 @@ def screen_page(
         "config_text": config_text,
         **_lost(ledger),
     }
-    return {"index.html": _render("screen.html", templates, {**page, "files": list(files)}), **files, **curves}
+    return {"index.html": render("screen.html", templates, {**page, "files": list(files)}), **files, **curves}
 
 
 def _complete(frame: pd.DataFrame, name: str, readouts: list[str]) -> pd.DataFrame:
@@ -281,7 +281,8 @@ def _lost(ledger: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _render(name: str, templates: dict[str, str], page: dict[str, Any]) -> bytes:
+def render(name: str, templates: dict[str, str], page: dict[str, Any]) -> bytes:
+    """A template filled in, every text escaped; a name that the page lacks is an error."""
     environment = jinja2.Environment(
         loader=jinja2.DictLoader(templates),
         autoescape=True,

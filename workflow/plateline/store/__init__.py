@@ -31,6 +31,7 @@ from plateline.store.plate import (
     write_labels,
     write_planes,
 )
+from plateline.store.strays import stray_arrays
 from plateline.store.tables import (
     provenance,
     read_flatfield,
@@ -76,6 +77,7 @@ __all__ = [
     "save_state",
     "save_table",
     "share_wells",
+    "stray_arrays",
     "write_field",
     "write_labels",
     "write_planes",
