@@ -7,6 +7,7 @@
 from plateline.store.files import (
     read_illumination,
     read_json,
+    read_mapping,
     read_sheets,
     read_texts,
     read_values,
@@ -28,8 +29,10 @@ from plateline.store.plate import (
     write_labels,
 )
 from plateline.store.tables import (
+    columns_of,
     provenance,
     read_flatfield,
+    read_rows,
     read_table,
     read_tables,
     save_anndata,
@@ -41,6 +44,7 @@ FORMAT = 1
 __all__ = [
     "chain",
     "checksum",
+    "columns_of",
     "images_of",
     "lay_out",
     "part",
@@ -50,6 +54,8 @@ __all__ = [
     "read_illumination",
     "read_json",
     "read_labels",
+    "read_mapping",
+    "read_rows",
     "read_sheets",
     "read_stack",
     "read_table",

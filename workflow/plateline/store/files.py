@@ -144,6 +144,26 @@ def read_values(path: str | Path, what: str = "plate map") -> pd.DataFrame:
         raise PlatemapError(msg) from error
 
 
+def read_mapping(paths: Iterable[str]) -> dict[str, str]:
+    """Names of columns, theirs -> ours, from tables with the columns `theirs` and `ours`.
+
+    Raises
+    ------
+    ConfigError
+        If a column is missing.
+    """
+    names: dict[str, str] = {}
+    for path in paths:
+        table = read_values(path, "mapping of columns")
+        if not {"theirs", "ours"} <= set(table.columns):
+            msg = (
+                f"profile.imported.columns_file: {path} has {list(table.columns)}; expected the columns theirs and ours"
+            )
+            raise ConfigError(msg)
+        names |= dict(zip(table["theirs"], table["ours"].str.strip(), strict=True))
+    return names
+
+
 def read_sheets(path: str | Path) -> dict[str, pd.DataFrame]:
     """All cells of a CSV, TSV or XLSX file as text, without header, by the names of its sheets.
 
