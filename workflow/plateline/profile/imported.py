@@ -48,7 +48,7 @@ def kind_of_rows(rows: pd.DataFrame, names: list[str], *, chosen: str, plate: st
     if len(twice):
         wells = ", ".join(sorted(set(twice["Metadata_Well"]))[:5])
         msg = (
-            f"profiles of plate {plate}: {len(twice)} rows too many for {len(known) - len(twice)} {kind}, as in {wells}; "
+            f"profiles of plate {plate}: {len(twice)} rows too many for {len(known) - len(twice)} {kind} ({wells}); "
             f"expected one row for each of the {kind}: correct the table, or say in profile.imported.rows what a row is"
         )
         raise SourceError(msg)
