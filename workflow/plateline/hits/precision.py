@@ -117,8 +117,8 @@ def mean_average_precision(precision: pd.DataFrame, names: pd.Series, *, n_null:
     Returns
     -------
     DataFrame
-        Index treatment, sorted: `map`, `p` and `n_wells`. p is (1 + rankings with a larger mean) / (1 + rankings); wells
-        with the same numbers share their random rankings, which supposes nothing of their independence.
+        Index treatment, sorted: `map`, `p` and `n_wells`. p is (1 + rankings with a larger mean) / (1 + rankings);
+        wells with the same numbers share their random rankings, which supposes nothing of their independence.
 
     References
     ----------

@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from plateline.identity import FIELD
+
 WELL = "Metadata_Well"
 
 
@@ -48,6 +50,26 @@ def per_area(wells: pd.DataFrame) -> pd.DataFrame:
     return wells.assign(
         Metadata_Cells_Per_Field=cells / sites.where(sites > 0), Metadata_Cells_Per_mm2=cells / area.where(area > 0)
     )
+
+
+def add_background(wells: pd.DataFrame, flags: pd.DataFrame, fields: pd.DataFrame) -> pd.DataFrame:
+    """Wells with `Metadata_Background_{channel}`, the median over valid fields of the background, counts.
+
+    Parameters
+    ----------
+    wells : DataFrame
+        One row per well.
+    flags : DataFrame
+        One row per field and channel: identity, `Metadata_Channel`, `background` where it was measured.
+    fields : DataFrame
+        Fields with `reason`.
+    """
+    if "background" not in flags:
+        return wells
+    valid = flags.merge(fields.loc[fields["reason"] == "", FIELD], on=FIELD)
+    levels = valid.groupby([WELL, "Metadata_Channel"])["background"].median().unstack()
+    columns = {f"Metadata_Background_{name}": wells[WELL].map(levels[name]).astype(float) for name in levels}
+    return wells.assign(**columns)
 
 
 def _area_mm2(fields: pd.DataFrame) -> pd.Series:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from plateline.identity import FIELD
 from plateline.profile import imported
-from plateline.profile.counts import count_wells
+from plateline.profile.counts import add_background, count_wells
 from plateline.profile.exclude import compare_exclusions, count_reasons, judge_cells, judge_fields, read_exclusions
 
 
@@ -82,7 +82,8 @@ def judge_images(
         ("exclusion", "cells", count_reasons(cells, reasons)),
     ]
     counted = cells[kept].reset_index(drop=True)
-    return Judged(kept, counted, count_wells(platemap, counted, judged), failure, "cells", entries)
+    wells = add_background(count_wells(platemap, counted, judged), flags, judged)
+    return Judged(kept, counted, wells, failure, "cells", entries)
 
 
 def judge_table(

@@ -12,6 +12,7 @@ from plateline.store.files import (
     read_texts,
     read_values,
     save_array,
+    save_csv,
     save_json,
     save_pages,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "reset_labels",
     "save_anndata",
     "save_array",
+    "save_csv",
     "save_json",
     "save_pages",
     "save_table",

@@ -54,6 +54,15 @@ def _finite(value):
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
+def save_csv(frame: pd.DataFrame, path: str | Path) -> None:
+    """Save a table for people and spreadsheets, as CSV; text that a spreadsheet would run gets an apostrophe."""
+    text = frame.select_dtypes(exclude="number").columns
+    harmless = frame.copy()
+    for name in text:
+        harmless[name] = ["'" + v if isinstance(v, str) and v[:1] in tuple("=+@\t\r") else v for v in frame[name]]
+    write_whole(path, lambda file: harmless.to_csv(file, index=False))
+
+
 def save_array(array: npt.NDArray, path: str | Path) -> None:
     """Save an array as NPY, without pickles."""
     buffer = io.BytesIO()
