@@ -244,6 +244,16 @@ def test_some_rows_of_some_columns(tmp_path):
     assert tables.read_columns(found, [], rows).shape == (2, 0)
 
 
+def test_the_row_numbers_of_pandas_are_no_feature(tmp_path):
+    frame = pycytominer(("P1", "P2")).iloc[2:]
+    frame.to_parquet(tmp_path / "t.parquet")
+    frame.to_csv(tmp_path / "t.csv")
+    for name in ("t.parquet", "t.csv"):
+        rows, values = everything(read(tmp_path / name))
+        assert rows["Metadata_Well"].tolist() == ["B01", "B02"]
+        assert list(values) == ["Cells_AreaShape_Area", "Nuclei_Texture_Contrast_DNA_3"]
+
+
 # --- names
 
 
