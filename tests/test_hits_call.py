@@ -234,3 +234,16 @@ def test_no_wells_and_no_controls():
     assert empty.empty
     assert rates["rate"].isna().all()
     assert set(table.columns) == set(empty.columns)
+
+
+def test_features_that_not_all_plates_have_are_named():
+    wells = screen()
+    assert hits.uneven_features(wells).empty
+    wells.loc[wells["Metadata_Plate"] == "P2", ["Cells_Texture_F1", "Cells_Texture_F4"]] = np.nan
+    wells["Cells_Texture_F0"] = np.nan
+    told = hits.uneven_features(wells)
+    assert told["reason"].tolist() == [
+        "2 of 10 features are not on all plates and do not count: Cells_Texture_F1, Cells_Texture_F4; lacking on P2"
+    ]
+    assert told["count"].tolist() == [2]
+    assert hits.uneven_features(wells.iloc[:0]).empty

@@ -16,6 +16,7 @@ with log.job(snakemake) as counts:
     reasons = untested["Metadata_Treatment"] + ": " + untested["reason"]
     entries = [
         ledger.noted("warning", "treatments", untested.assign(reason=reasons)),
+        ledger.noted("warning", "features", hits.uneven_features(wells)),
         ledger.noted("warning", "wells", rates[rates["reason"] != ""].assign(count=rates["n_wells"])),
     ]
     store.save_table(treatments, snakemake.output.table, made)

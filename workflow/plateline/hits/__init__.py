@@ -1,6 +1,6 @@
 """Which treatments do something: distance to the negative controls, tests, effect sizes, flags, dose response."""
 
-from plateline.hits.call import dose_curves, find_hits, hit_list
+from plateline.hits.call import dose_curves, find_hits, hit_list, uneven_features
 from plateline.hits.distance import distances, treatments
 from plateline.hits.dose import dose_response, four_parameter
 from plateline.hits.flags import flag_treatments
@@ -23,4 +23,5 @@ __all__ = [
     "mean_average_precision",
     "permutation_test",
     "treatments",
+    "uneven_features",
 ]

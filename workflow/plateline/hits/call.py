@@ -118,6 +118,30 @@ def _compound_names(profiles: pd.DataFrame) -> pd.DataFrame:
     return texts.agg(lambda values: next((text for text in values if text), ""))
 
 
+def uneven_features(wells: pd.DataFrame) -> pd.DataFrame:
+    """`reason` and `count` of the features that some plates have and others lack, named; no row where there are none.
+
+    Parameters
+    ----------
+    wells : DataFrame
+        Profile tables of all plates, one below the other: a feature is NaN where a plate lacks its column.
+
+    Notes
+    -----
+    Only features of all plates can be compared: a test takes those that every usable well has.
+    """
+    ok = wells[wells["Metadata_Status"] == "ok"]
+    known = ok[features_of(list(wells.columns))].notna().groupby(ok["Metadata_Plate"]).any()
+    some = known.any() & ~known.all()
+    names = list(known.columns[some])
+    if not names:
+        return pd.DataFrame({"reason": pd.Series(dtype=object), "count": pd.Series(dtype=int)})
+    lacking = list(known.index[~known[names].all(axis=1)])
+    said = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    reason = f"{len(names)} of {known.shape[1]} features are not on all plates and do not count: {said}; "
+    return pd.DataFrame({"reason": [reason + f"lacking on {', '.join(lacking[:5])}"], "count": [len(names)]})
+
+
 def dose_curves(profiles: pd.DataFrame, wells: pd.DataFrame, readouts: list[str], *, confidence: float) -> pd.DataFrame:
     """Curves of the declared readouts, of the profile's distance and of the cells per area.
 

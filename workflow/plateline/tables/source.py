@@ -220,7 +220,8 @@ def read_identity(source: Source) -> pd.DataFrame:
     """
     wanted = [name for name in (*PLACE, "Metadata_Row", "Metadata_Column") if name in source.names]
     codes: dict[object, int] = {}
-    wells, numbers = [], {name: [] for name in PLACE[1:]}
+    wells: list[npt.NDArray[np.int32]] = []
+    numbers: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in PLACE[1:]}
     for block in _scan(source, wanted):
         keys = _well_texts(block)
         wells.append(np.array([codes.setdefault(key, len(codes)) for key in keys], dtype=np.int32))
