@@ -44,10 +44,13 @@ SEGMENTERS = {
     "stardist_plugin": "plateline.segment.plugins:stardist_plugin",
     "instanseg": "plateline.segment.plugins:instanseg",
 }
-# cells frame grouped by well -> wells frame
+# features of cells and their wells, **options -> features of wells
 AGGREGATORS = {
     "mean": "plateline.profile:mean",
     "median": "plateline.profile:median",
+    "mad": "plateline.profile:mad",
+    "quantiles": "plateline.profile:quantiles",
+    "count-only": "plateline.profile:count_only",
 }
 # **options -> unfitted estimator with fit(controls) and transform(wells)
 CORRECTORS = {

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from plateline import config as settings
+from plateline import sheet as sheets
 
 SCHEMAS = Path(str(workflow.current_basedir), "..", "schemas").resolve()
 PAGE_FILES = sorted(
@@ -70,9 +71,13 @@ def code(stage, grain=""):
     """Param: digest of the code a stage runs; of a training, that of the training."""
 
     def of_rule(wildcards):
-        method = settings.method_of(config, stage, plate_of(wildcards))
+        plate = plate_of(wildcards) or {}
+        method = settings.method_of(config, stage, plate)
+        if grain == "fit":
+            return settings.code_digest(stage, "plateline.models.training")
+        imported = stage == "profile" and sheets.is_imported(plate)
         return settings.code_digest(
-            stage, "plateline.models.training" if grain == "fit" else method
+            stage, method, "plateline.tables" if imported else None
         )
 
     return of_rule
@@ -118,14 +123,54 @@ def training_files(wildcards):
     ]
 
 
-def exclude_list(wildcards):
-    """Input: the table of wells and fields of a plate that are excluded by hand, if there is one."""
-    path = section("profile", "plate")(wildcards)["exclude_list"]
-    return [path] if path else []
+def index_table(wildcards):
+    """Input: the index of a plate's images, if it has images."""
+    if sheets.is_imported(PLATES[wildcards.plate]):
+        return []
+    return f"results/ingest/{wildcards.plate}/images.parquet"
+
+
+def profile_inputs(wildcards):
+    """Input: what a plate's wells are made from: the tables of its images, or somebody else's table of profiles."""
+    chosen = section("profile", "plate")(wildcards)
+    plate = PLATES[wildcards.plate]
+    found = {"exclusions": [chosen["exclude_list"]] if chosen["exclude_list"] else []}
+    if plate["platemap"]:
+        found["platemap"] = f"results/platemap/{wildcards.plate}.parquet"
+    if sheets.is_imported(plate):
+        mapping = chosen["imported"]["columns_file"]
+        found["source"] = sheets.tables_of(plate, chosen["imported"]["file"])
+        return found | {"columns": [mapping] if mapping else []}
+    return found | {
+        "fields": parts("results/segment/{plate}/part-{part}.fields.parquet")(
+            wildcards
+        ),
+        "pixels": parts("results/ingest/{plate}/part-{part}.parquet")(wildcards),
+        "flags": f"results/qc/{wildcards.plate}/fields.parquet",
+        "objects": parts("results/segment/{plate}/part-{part}.parquet")(wildcards),
+        "cells": parts("results/measure/{plate}/part-{part}.parquet")(wildcards),
+    }
+
+
+def page_inputs(wildcards):
+    """Input: the tables of a plate's images that its page shows; none for a plate without images."""
+    if sheets.is_imported(PLATES[wildcards.plate]):
+        return {}
+    return {
+        "fields": parts("results/ingest/{plate}/part-{part}.parquet")(wildcards),
+        "segmented": parts("results/segment/{plate}/part-{part}.fields.parquet")(
+            wildcards
+        ),
+        "flags": f"results/qc/{wildcards.plate}/fields.parquet",
+    }
 
 
 def ledgers_of(plate):
     """Ledgers of all jobs of a plate, in the order of the data."""
+    if sheets.is_imported(PLATES[plate]):
+        jobs = [f"platemap/{plate}"] if PLATES[plate]["platemap"] else []
+        jobs += [f"profile/{plate}", f"assay/{plate}"]
+        return [f"results/{job}.ledger.parquet" for job in jobs]
     jobs = [
         f"ingest/{plate}/images",
         f"platemap/{plate}",

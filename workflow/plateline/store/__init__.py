@@ -7,10 +7,12 @@ hand when what is written changes; that reruns every stage.
 
 from plateline.store.files import (
     read_json,
+    read_mapping,
     read_sheets,
     read_texts,
     read_values,
     save_array,
+    save_csv,
     save_json,
     save_pages,
 )
@@ -33,8 +35,10 @@ from plateline.store.plate import (
 )
 from plateline.store.strays import stray_arrays
 from plateline.store.tables import (
+    columns_of,
     provenance,
     read_flatfield,
+    read_rows,
     read_table,
     read_tables,
     save_anndata,
@@ -46,6 +50,7 @@ FORMAT = 2
 __all__ = [
     "chain",
     "checksum",
+    "columns_of",
     "drop_state",
     "images_of",
     "keep_illuminations",
@@ -58,8 +63,10 @@ __all__ = [
     "read_illumination",
     "read_json",
     "read_labels",
+    "read_mapping",
     "read_model",
     "read_pairs",
+    "read_rows",
     "read_sheets",
     "read_stack",
     "read_state",
@@ -71,6 +78,7 @@ __all__ = [
     "reset_labels",
     "save_anndata",
     "save_array",
+    "save_csv",
     "save_json",
     "save_model",
     "save_pages",
