@@ -91,7 +91,7 @@ def make_campaign(folder: Path, plates: dict[str, dict[str, str]], *, config: di
     (folder / "clone").mkdir(parents=True)
     for name in CLONED:
         source = ROOT / name
-        ignored = shutil.ignore_patterns("__pycache__")
+        ignored = shutil.ignore_patterns("*.pyc")  # compiled kernels stay: they take half a minute to compile
         target = folder / "clone" / name
         shutil.copytree(source, target, ignore=ignored) if source.is_dir() else shutil.copy(source, target)
     (folder / "Snakefile").write_text(cli.SNAKEFILE.format(clone=folder / "clone"))
@@ -126,9 +126,21 @@ def write_sheet(folder: Path, plates: dict[str, dict[str, str]]) -> None:
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run Snakemake in a campaign on its own copy of the library; output and errors as text in `stdout`."""
+    return python(folder, "snakemake", *arguments)
+
+
+def plateline(folder: Path, *arguments: str) -> str:
+    """Run the command in a campaign on its own copy of the library, and return what it printed."""
+    done = python(folder, "plateline.cli", *arguments)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def python(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Run a module in a campaign, with the campaign's own copy of the library."""
     environment = os.environ | {"PYTHONPATH": f"{folder / 'clone' / 'workflow'}"}
     return subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=folder,
         env=environment,
         text=True,

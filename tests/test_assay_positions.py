@@ -459,6 +459,22 @@ def test_b_scores_take_away_rows_and_columns_and_leave_the_hit():
     assert statistics.median(abs(scores - scores.median())) == pytest.approx(1 / 1.4826)
 
 
+def test_b_scores_of_every_well_are_kept_with_why_there_is_none():
+    wells = library(scattered(32)).assign(Metadata_Readout_flat=1.0)
+    wells.loc[wells.index[wells["Metadata_ControlType"] == "sample"][0], "Metadata_Readout_signal"] = np.nan
+    table = assay.well_scores(wells, ["signal", "flat"])
+    assert list(table.columns) == assay.B_SCORES
+    assert len(table) == 2 * 384
+    signal = table[table["readout"] == "signal"].set_index("Metadata_Well")
+    expected = assay.b_scores(wells, "signal")[0]
+    assert signal["b_score"].dropna().to_dict() == expected.to_dict()
+    assert signal["reason"].value_counts().to_dict() == {"": 351, "no sample well with a value": 33}
+    flat = table[table["readout"] == "flat"]
+    assert flat["b_score"].isna().all()
+    assert set(flat["reason"]) == {"not estimable: rows and columns leave no spread"}
+    assert assay.well_scores(wells, []).empty
+
+
 def test_b_scores_of_a_plate_without_samples_are_of_one_treatment():
     wells = library(names(96), shape=96)
     scores, _, reason = assay.b_scores(wells, "signal")

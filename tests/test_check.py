@@ -165,8 +165,27 @@ def test_a_line_that_cannot_be_meant(line, column, text, message):
 
 def test_a_line_without_its_files_names_what_is_missing(line):
     del line["source"], line["platemap"]
-    with pytest.raises(ConfigError, match=r"plate P1: missing key 'source', 'platemap'$"):
+    with pytest.raises(ConfigError, match=r"plate P1: missing key 'source'$"):
         check_lines(line)
+    with pytest.raises(ConfigError, match=r"plate P1: missing key 'platemap'$"):
+        check_lines(line | {"source": "images", "platemap": ""})
+
+
+def test_a_plate_from_a_table_needs_its_table_and_no_plate_map(line, tmp_path):
+    own = line | {"layout": "profiles", "source": "wells.csv", "platemap": ""}
+    with pytest.raises(
+        ConfigError, match=r"plate P1: source: no table 'wells.csv'; expected a file of profiles or a fol"
+    ):
+        check_lines(own)
+    with pytest.raises(ConfigError, match="plate P1: source: no table 'images'"):
+        check_lines(own | {"source": "images"})
+    Path("wells.csv").write_text("Well,f\n")
+    check_lines(own)
+    check_lines(own | {"source": "."})
+    with pytest.raises(ConfigError, match=r"plate P1: platemap: no file 'gone.csv'"):
+        check_lines(own | {"platemap": "gone.csv"})
+    with pytest.raises(ConfigError, match=r"profile.imported.columns_file: no file 'names.csv'; expected a table"):
+        check_lines(own | {"profile.imported.columns_file": "names.csv"})
 
 
 def test_an_unknown_column_beside_an_override_is_the_only_one_named(line):
@@ -193,6 +212,11 @@ def test_a_raw_source_may_be_gone_once_it_is_ingested(line):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
+        (
+            "qc/plate",
+            {"roles": {"DNA": "Hoechst"}},
+            r"qc.plate.roles.DNA: got 'Hoechst'; expected a name in .*FKHR, DNA",
+        ),
         ("segment/nuclei_channel", "dna", r"config: segment.nuclei_channel: got 'dna'; expected a name in .*FKHR, DNA"),
         ("segment/cell_channels", ["FKHR", "ER"], r"config: segment.cell_channels: got 'ER'"),
         ("measure/full_scale", {"GFP": 4095}, r"config: measure.full_scale: got 'GFP'"),
@@ -227,3 +251,22 @@ def test_features_are_found_in_quantities_gates_and_readouts():
         {"ratio": "Nuclei_A / (Cells_B + 1)"}, {"big": "Nuclei_C > 3 and ratio > negative:q9"}, {"x": "mean(Cells_D)"}
     )
     assert readouts.features_in(trees) == ["Cells_B", "Cells_D", "Nuclei_A", "Nuclei_C"]
+
+
+# --- before the graph is built
+
+
+def test_results_without_records_of_what_made_them_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check.check_records()
+    (tmp_path / "results/ingest/P1").mkdir(parents=True)
+    check.check_records()
+    (tmp_path / "results/ingest/P1/images.parquet").touch()
+    message = r"\.snakemake/ has no record of what made them.*Bring \.snakemake/ here too; .*--touch --forceall"
+    with pytest.raises(ConfigError, match=message):
+        check.check_records()
+    (tmp_path / ".snakemake/metadata").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=message):
+        check.check_records()
+    (tmp_path / ".snakemake/metadata/cmVz").touch()
+    check.check_records()

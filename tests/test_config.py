@@ -250,7 +250,8 @@ def test_a_digest_is_the_same_twice(package):
         ("segment/classical.py", {"segment"}),
         ("segment/cells.py", {"segment"}),
         ("qc/plate.py", {"qc"}),
-        ("ingest.py", {"ingest"}),
+        ("ingest/index.py", {"ingest"}),
+        ("ingest/field.py", {"ingest"}),
         ("layouts/pattern.py", {"ingest"}),
         ("profile/wells.py", {"profile"}),
         ("profile/__init__.py", {"profile"}),
@@ -263,7 +264,7 @@ def test_a_digest_is_the_same_twice(package):
         ("store/plate.py", set()),
         ("store/tables.py", set()),
         ("config.py", set()),
-        ("cli.py", set()),
+        ("cli/campaign.py", set()),
         ("compute.py", set()),
     ],
 )
@@ -282,8 +283,8 @@ def test_comments_docstrings_and_layout_change_nothing(package):
             append(path, "\n\n\n# a comment\n")
         edit(package / "segment" / "classical.py", '"""', '"""Another beginning. ')
         append(package / "qc/plate.py", "")
-        edit(package / "ingest.py", "    return levels\n", "    # as they are\n    return  (levels)\n")
-        edit(package / "ingest.py", '"""What all fields of a plate share."""', '"""Edited."""')
+        edit(package / "ingest/field.py", "    return levels\n", "    # as they are\n    return  (levels)\n")
+        edit(package / "ingest/index.py", '"""What all fields of a plate share."""', '"""Edited."""')
 
     assert changed_by(comment) == set()
 
@@ -448,3 +449,20 @@ def test_a_source_is_compared_with_what_was_indexed(tmp_path):
     assert "or newer ones" in config.grown(plate, results)
     shutil.rmtree(source)
     assert config.grown(plate, results) == ""
+
+
+def test_only_a_plate_from_a_table_depends_on_how_tables_are_read():
+    block = {"profile": {"method": "median", "imported": {"file": "", "rows": "auto"}}}
+    sheet = {"plate": "P1", "source": "images", "batch": "2", "barcode": "", "shape": "96", "layout": "pattern"}
+    assert "imported" not in config.section(block, "profile", "plate", sheet)
+    assert "source" not in config.section(block, "profile", "plate", sheet)
+    found = config.section(block, "profile", "plate", sheet | {"layout": "profiles"})
+    assert found["imported"] == {"file": "", "rows": "auto"}
+    assert (found["source"], found["batch"], found["shape"]) == ("images", "2", "96")
+    assert "imported" not in config.section(block, "profile", "plate")
+
+
+def test_the_door_of_tables_counts_for_the_plates_that_use_it():
+    plain = config.code_digest("profile", "median")
+    assert config.code_digest("profile", "median", "plateline.tables") != plain
+    assert config.code_digest("profile", "median", None) == plain

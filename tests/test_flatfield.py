@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from plateline import config, store
-from plateline.errors import ConfigError, ImageError
+from plateline import config, ingest, store
+from plateline.errors import ConfigError, ImageError, StaleError
 from plateline.flatfield import (
     MIN_FIELDS,
     _reduce_fields,
@@ -378,9 +378,53 @@ def test_a_provided_illumination_that_is_not_real_is_refused():
         provided(fields_of(2), illum=vignette().astype(complex), name="x.npy")
 
 
+def save_index(folder, **columns):
+    """An index of two channels beside which illuminations are kept."""
+    index = folder / "index" / "images.parquet"
+    made = dict.fromkeys(("section", "code", "share", "version", "key"), "")
+    store.save_table(pd.DataFrame({"Metadata_Channel": ["DNA", "ER"], **columns}), index, made)
+    return index
+
+
+def test_illuminations_that_the_source_names_are_kept_and_read(tmp_path):
+    np.save(tmp_path / "a.npy", vignette())
+    planes = pd.DataFrame({"Metadata_Channel": ["DNA", "DNA", "ER"], "illum": ["a.npy", "a.npy", ""]})
+    named = ingest.illuminations(planes)
+    assert named == {"DNA": ["a.npy"]}
+    index = save_index(tmp_path)
+    np.save(index.with_name("P1_IllumOld.npy"), vignette())
+    kept, lost = store.keep_illuminations(tmp_path, named, index, "P1")
+    assert (list(kept), len(lost)) == (["DNA"], 0)
+    assert not index.with_name("P1_IllumOld.npy").exists()
+    save_index(tmp_path, illum_checksum=[kept["DNA"], ""])
+    (tmp_path / "a.npy").unlink()
+    given = store.read_illumination("", "{channel}.npy", plate="P1", channel="DNA", index=index)
+    np.testing.assert_array_equal(given["illum"], vignette())
+    with pytest.raises(ConfigError, match="channel 'ER' of plate P1 has no illumination"):
+        store.read_illumination("", "{channel}.npy", plate="P1", channel="ER", index=index)
+    np.save(index.with_name("P1_IllumDNA.npy"), 2 * vignette())
+    with pytest.raises(StaleError, match="is not the illumination its index speaks of; rerun rule ingest_plate"):
+        store.read_illumination("", "{channel}.npy", plate="P1", channel="DNA", index=index)
+
+
+def test_illuminations_that_cannot_be_kept_are_named(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    np.save(tmp_path / "outside.npy", vignette())
+    (source / "link.npy").symlink_to(tmp_path / "outside.npy")
+    (source / "text.npy").write_text("text")
+    named = {"A": ["x.npy", "y.npy"], "B": ["link.npy"], "C": ["text.npy"], "D": ["gone.npy"]}
+    kept, lost = store.keep_illuminations(source, named, save_index(tmp_path), "P1")
+    assert kept == {}
+    for reason, words in zip(lost["reason"], ("names 2, x.npy", "leads outside", "NPY", "gone.npy"), strict=True):
+        assert words in reason
+
+
 def test_a_provided_file_is_read_by_plate_and_channel(tmp_path):
     np.save(tmp_path / "P1_IllumDNA.npy", vignette())
-    given = store.read_illumination(str(tmp_path), "{plate}_Illum{channel}.npy", plate="P1", channel="DNA")
+    given = store.read_illumination(
+        str(tmp_path), "{plate}_Illum{channel}.npy", plate="P1", channel="DNA", index="no.parquet"
+    )
     np.testing.assert_array_equal(given["illum"], vignette())
     assert "P1_IllumDNA.npy of channel 'DNA'" in given["name"]
     found = config.provided_files(str(tmp_path), "{plate}_Illum{channel}.npy", "P1")
@@ -391,14 +435,17 @@ def test_a_provided_file_is_read_by_plate_and_channel(tmp_path):
 
 def test_a_channel_without_a_provided_file_is_refused_by_name(tmp_path):
     np.save(tmp_path / "IllumDNA.npy", vignette())
+    named = {"plate": "P1", "channel": "ER", "index": save_index(tmp_path)}
     with pytest.raises(ConfigError, match=r"channel 'ER' of plate P1 has no illumination; .*IllumER.npy, got IllumDNA"):
-        store.read_illumination(str(tmp_path), "Illum{channel}.npy", plate="P1", channel="ER")
+        store.read_illumination(
+            str(tmp_path), "Illum{channel}.npy", plate="P1", channel="ER", index=save_index(tmp_path)
+        )
     with pytest.raises(ConfigError, match=r"got no .npy file there: set flatfield.provided.folder"):
-        store.read_illumination("", "Illum{channel}.npy", plate="P1", channel="ER")
+        store.read_illumination("", "Illum{channel}.npy", **named)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an array"])
 def test_a_provided_file_that_is_no_array_is_refused(tmp_path, content):
     (tmp_path / "DNA.npy").write_bytes(content)
     with pytest.raises(ConfigError, match=r"DNA.npy cannot be read as an array .*; expected NPY without pickles"):
-        store.read_illumination(str(tmp_path), "{channel}.npy", plate="P1", channel="DNA")
+        store.read_illumination(str(tmp_path), "{channel}.npy", plate="P1", channel="DNA", index="no.parquet")

@@ -15,14 +15,19 @@ from plateline.identity import FIELD
 from plateline.ingest import (
     COARSEST,
     Geometry,
+    acquired,
     build_field,
     facts,
+    field_planes,
     geometry,
     index_table,
     level_sizes,
     no_fields,
     project,
     pyramid,
+    set_pixel_size,
+    stage_positions,
+    told_of_channels,
 )
 
 GEOMETRY = Geometry(["DNA", "GFP"], 4, 5, "uint16", 1, 0.5, 65535.0)
@@ -104,6 +109,78 @@ def test_names_for_other_channels_are_refused():
         match=r"plate P1: none of its channels w1, w2 has a name in ingest.plate.channels, which names 1, 2",
     ):
         index_of(planes(), {"1": "DNA", "2": "GFP"})
+
+
+def test_channels_may_be_called_by_the_microscopes_name():
+    found = planes().assign(channel_name=["DAPI", "FITC", "", "FITC"])  # an unreadable file tells no name
+    for channels in (
+        {"DAPI": "DNA", "FITC": "GFP"},
+        {"w1": "DNA", "FITC": "GFP"},
+        {"w1": "DNA", "DAPI": "X", "w2": "GFP"},
+    ):
+        index, left_out = index_of(found, channels)
+        assert set(index["Metadata_Channel"]) == {"DNA", "GFP"}
+        assert left_out.empty
+        assert len(index) == 4
+    index, left_out = index_of(found, {"DAPI": "DNA"})
+    assert (set(index["Metadata_Channel"]), len(left_out)) == ({"DNA"}, 2)
+
+
+def test_a_microscopes_name_of_two_channels_is_refused():
+    found = planes().assign(channel_name="Brightfield")
+    with pytest.raises(SourceError, match="names 'Brightfield', the name of channels w1, w2; use these"):
+        index_of(found, {"Brightfield": "BF"})
+    assert set(index_of(found, {"w1": "BF", "Brightfield": "Other"})[0]["Metadata_Channel"]) == {"BF", "Other"}
+
+
+# --- what the source told
+
+
+def test_the_pixel_size_of_the_config_stands_above_the_sources():
+    index, _ = index_of(planes())
+    same, warnings = set_pixel_size(index, 0)
+    assert same is index
+    assert warnings.empty
+    changed, warnings = set_pixel_size(index, 0.65)
+    assert set(changed["pixel_size_um"]) == {0.65}
+    reason = "the source says 0.5 µm a pixel, ingest.plate.pixel_size_um 0.65; the latter counts"
+    assert warnings.to_dict("records") == [{"reason": reason, "count": 4}]
+    assert geometry(changed).pixel_size_um == 0.65
+    unknown = index.assign(pixel_size_um=np.nan)
+    assert np.isnan(geometry(unknown).pixel_size_um)
+    filled, warnings = set_pixel_size(unknown, 0.65)
+    assert (geometry(filled).pixel_size_um, len(warnings)) == (0.65, 0)
+    assert set_pixel_size(index, 0.502)[1].empty
+
+
+def test_what_the_source_told_is_gathered_by_channel_and_field():
+    known = {"channel_name": ["DAPI", "", "FITC", "DAPI"], "emission_nm": [461, np.nan, 520, 461]}
+    found = planes(wells=("A01", "A02"), channels=("w1", "w2")).iloc[[0, 1, 3, 2]]
+    found = found.assign(**known, excitation_nm=np.nan, exposure_ms=[10, 30, 50, 20])
+    found = found.assign(
+        position_x_um=[1.0, 3, np.nan, np.nan], position_y_um=[0.0, 0, np.nan, np.nan], position_z_um=np.nan
+    )
+    index, _ = index_of(found)
+    assert told_of_channels(index) == [
+        {"channel_name": "DAPI", "emission_nm": 461.0, "exposure_ms": 15.0},
+        {"channel_name": "FITC", "emission_nm": 520.0, "exposure_ms": 40.0},
+    ]
+    positions = stage_positions(index)
+    assert list(positions) == [("A01", 1)]
+    np.testing.assert_array_equal(positions["A01", 1], [2, 0, np.nan])
+    bare, _ = index_of(planes())
+    assert told_of_channels(bare) == [{}, {}]
+    assert stage_positions(bare) == {}
+
+
+def test_a_field_was_taken_when_its_first_plane_was():
+    found = planes(wells=("A01",), zs=(0, 1))
+    assert acquired(found) == ""
+    assert acquired(found.assign(acquired="")) == ""
+    assert (
+        acquired(found.assign(acquired=["2024-05-01T10:00:01", "", np.nan, "2024-05-01T09:59:59"]))
+        == "2024-05-01T09:59:59"
+    )
 
 
 # --- geometry
@@ -298,3 +375,16 @@ def test_a_projection_may_be_chosen_by_channel():
     whole = {how: build_field(of_well(zs=(0, 1, 2)), GEOMETRY, read_number, projection=how) for how in kinds}
     for number, channel in enumerate(GEOMETRY.channels):
         np.testing.assert_array_equal(pixels[number], whole["middle" if channel == "DNA" else "max"][number])
+
+
+def test_all_planes_come_one_by_one_and_channels_with_fewer_end_in_zeros():
+    found = planes(wells=("A01",), zs=(3, 1, 2)).iloc[:4]  # three planes of w1, one of w2
+    index, _ = index_of(found)
+    shared = geometry(index)
+    assert shared.planes == 3
+    pixels = {path: np.full((4, 5), number + 1, np.uint16) for number, path in enumerate(sorted(found["path"]))}
+    stack = np.stack(list(field_planes(index, shared, lambda path, page: pixels[path])))
+    assert stack.shape == (3, 2, 4, 5)
+    assert stack[:, 0, 0, 0].tolist() == [1, 2, 3]
+    assert stack[:, 1, 0, 0].tolist() == [4, 0, 0]
+    assert stack.dtype == np.uint16

@@ -130,6 +130,8 @@ def test_every_plane_of_a_plate_has_its_pixels(tmp_path, version, axes):
 def own_plate(path, shape=96, times=2, full_scale=4095.0):
     """A plate as ingest writes it, one field of it excluded; the pixels by field."""
     omero = {"name": "P1", "shape": shape, "channels": ["DNA", "ER"], "pixel_size_um": 0.65, "full_scale": full_scale}
+    omero["told"] = [{"emission_nm": 461.0, "exposure_ms": 12.5}, {"excitation_nm": 488.0, "channel_name": "FITC"}]
+    omero["positions"] = {("A01", 2): (10.5, -3.0, np.nan)}
     wells = {"A01": [1, 2], "H12": [1, 2]}
     sizes = ingest.level_sizes(600, 700)
     store.lay_out(path, wells=wells, times=times, sizes=sizes, dtype="uint16", omero=omero)
@@ -152,6 +154,14 @@ def test_our_own_plate_comes_back_with_equal_pixels(tmp_path):
     index, _ = ingest.index_table(planes, left_out, plate="P1", channels={})
     shared = ingest.geometry(index)
     assert shared == ingest.Geometry(["DNA", "ER"], 600, 700, "uint16", 2, 0.65, 4095.0)
+    dna, er = planes[planes["channel"] == "DNA"], planes[planes["channel"] == "ER"]
+    assert (dna["emission_nm"] == 461).all()
+    assert (dna["exposure_ms"] == 12.5).all()
+    assert (er["excitation_nm"] == 488).all()
+    assert er[["emission_nm", "exposure_ms"]].isna().all(axis=None)
+    moved = (planes["Metadata_Well"] == "A01") & (planes["Metadata_Site"] == 2)
+    assert (planes.loc[moved, ["position_x_um", "position_y_um"]] == (10.5, -3)).all(axis=None)
+    assert planes.loc[~moved, "position_x_um"].isna().all()
     bad = planes[planes["status"] != "ok"]
     assert bad[["Metadata_Well", "Metadata_Site", "Metadata_Timepoint"]].drop_duplicates().values.tolist() == [
         ["H12", 2, 1]

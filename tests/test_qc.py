@@ -1,5 +1,6 @@
 """Image quality: measures against naive ones, and flags that catch blur but spare sharp, sparse and real fields."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy import ndimage
+from skimage import io
 from skimage.filters import threshold_otsu
 
 from plateline.layouts.pattern import read_plane
@@ -23,7 +25,9 @@ from plateline.qc import (
     measure_field,
     no_metrics,
     power_slope,
+    role_reasons,
 )
+from plateline.qc.kernels import count_values, ring_power, windowed_ring_power
 from plateline.qc.levels import levels_of, mean, median_deviation, part, quantile
 
 BBBC013 = Path(__file__).parents[1] / "resources" / "bbbc013" / "images"
@@ -99,6 +103,26 @@ def naive_focus(plane):
     return np.polyfit(x, y, 1, w=np.sqrt(share))[0]
 
 
+@pytest.mark.parametrize("shape", [(64, 64), (65, 64), (64, 97), (33, 35)])
+def test_power_under_the_window_equals_that_of_a_second_transform(shape):
+    light = np.random.default_rng(0).normal(0, 10, shape).astype(np.float32)
+    rows, columns = (np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2 for side in shape)
+    ring = (np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])) * 64).astype(np.int16)
+    half = np.ascontiguousarray(ring[:, : shape[1] // 2 + 1])
+    spectrum = np.fft.rfft2(light).astype(np.complex64)
+    for image, found in [
+        (light, ring_power(spectrum, half, shape[1], 40, half.shape[1])),
+        (light * np.outer(rows, columns), windowed_ring_power(spectrum, half, shape[1], 40)),
+    ]:
+        power = np.abs(np.fft.fft2(image)) ** 2
+        np.testing.assert_allclose(found, [power[ring == number].sum() for number in range(40)], rtol=1e-4)
+
+
+def test_counted_values_equal_numpys():
+    values = np.random.default_rng(0).integers(0, 60000, 1000).astype(np.uint16)
+    np.testing.assert_array_equal(count_values(values, 2**16), np.bincount(values, minlength=2**16))
+
+
 def naive_blocks(plane):
     height, width = (side // 4 for side in plane.shape)
     return np.array([[plane[4 * y : 4 * y + 4, 4 * x : 4 * x + 4].mean() for x in range(width)] for y in range(height)])
@@ -138,6 +162,22 @@ def naive_debris(plane):
         radius = 4 * np.sqrt(y.var() + x.var() + 1 / 6)
         scores.append(16 * (blocks[y, x] - np.median(blocks)).sum() * radius)
     return max(scores)
+
+
+def naive_halo_and_roundness(plane):
+    blocks = naive_blocks(plane)
+    bright = blocks > threshold_otsu(blocks)
+    ring = ndimage.binary_dilation(bright, np.ones((5, 5))) & ~bright
+    rest = np.median(blocks[~bright])
+    objects, number = ndimage.label(bright, np.ones((3, 3)))
+    round_, seen = 0, 0
+    for one in range(1, number + 1):
+        y, x = np.nonzero(objects == one)
+        spread = np.cov(np.stack([y, x]), bias=True) + np.eye(2) / 12 if len(y) > 1 else np.eye(2)
+        if len(y) >= 4:
+            seen += len(y)
+            round_ += len(y) * (len(y) > 0.85 * 4 * np.pi * np.sqrt(np.linalg.det(spread)))
+    return (np.median(blocks[ring]) - rest) / (np.median(blocks[bright]) - rest), round_ / seen
 
 
 def test_power_slope_equals_a_naive_loop_on_a_real_field(files):
@@ -181,6 +221,7 @@ def test_metrics_equal_naive_ones(files):
         assert row["background_gradient"] == pytest.approx(naive_gradient(plane))
         assert row["contrast"] == pytest.approx(naive_contrast(plane))
         assert row["debris_score"] == pytest.approx(naive_debris(plane))
+        assert (row["halo"], row["roundness"]) == pytest.approx(naive_halo_and_roundness(plane))
         assert row["saturation"] == (plane >= 255).sum() / plane.size
         assert row["background"] == np.percentile(plane, 25)
         assert row["range"] == np.percentile(plane, 99.9) - np.percentile(plane, 0.1)
@@ -266,6 +307,50 @@ def test_fingerprints_tell_pixels_apart():
 def test_unknown_full_scale_gives_unknown_saturation():
     table = measure_field(np.ones((1, 64, 64)), ["DNA"], [np.nan], background_percentile=25)
     assert np.isnan(table.loc[0, "saturation"])
+
+
+def drawn_cells(ring):
+    """Cells of a bright disc, in a square of a share of its light."""
+    plane = np.random.default_rng(0).normal(100, 3, (320, 320))
+    disc = np.hypot(*np.mgrid[-14:15, -14:15]) < 13
+    for y in range(40, 300, 60):
+        for x in range(40, 300, 60):
+            plane[y - 24 : y + 24, x - 24 : x + 24] += 900 * ring
+            plane[y - 14 : y + 15, x - 14 : x + 15][disc] = 1000
+    return plane.astype(np.uint16)
+
+
+def test_halo_and_roundness_of_drawn_cells():
+    nuclei, cells, squares = (measure(drawn_cells(ring)[None], channels=["x"]).iloc[0] for ring in (0, 0.3, 1))
+    assert nuclei["halo"] < 0.05
+    assert cells["halo"] == pytest.approx(0.3, abs=0.05)
+    assert nuclei["roundness"] == 1
+    assert squares["roundness"] == 1  # a square fills nine tenths of its ellipse
+    crosses = ndimage.binary_dilation(np.eye(320, dtype=bool) | np.eye(320, dtype=bool)[::-1], iterations=6)
+    assert measure((crosses * 900 + 100).astype(np.uint16)[None], channels=["x"]).loc[0, "roundness"] == 0
+
+
+def test_a_channel_that_does_not_look_nuclear_is_named(plate):
+    assert role_reasons(plate, {"DNA": "DNA"}, blank_contrast=2).empty
+    assert role_reasons(plate, {"DNA": ""}, blank_contrast=2).empty
+    assert role_reasons(plate, {}, blank_contrast=2).empty
+    found = role_reasons(plate, {"DNA": "FKHR"}, blank_contrast=2)
+    assert found[["Metadata_Plate", "count"]].values.tolist() == [["P1", 96]]
+    assert "channel FKHR, declared as DNA, does not look nuclear" in found["reason"][0]
+    absent = role_reasons(plate, {"DNA": "Hoechst"}, blank_contrast=2)
+    assert absent["reason"].tolist() == ["qc.plate.roles.DNA names channel 'Hoechst', which the plate does not have"]
+    assert role_reasons(plate.assign(contrast=1.0), {"DNA": "FKHR"}, blank_contrast=2).empty
+    assert role_reasons(plate.iloc[:0], {"DNA": "FKHR"}, blank_contrast=2).empty
+
+
+@pytest.mark.parametrize(("name", "is_nuclear"), [("d0", True), ("d1", True), ("d2", False)])
+def test_nuclear_and_cell_stains_of_another_microscope_are_told_apart(name, is_nuclear):
+    folder = Path(os.environ.get("PLATELINE_DATA", BBBC013.parents[3] / "shared" / "data")) / "examplehuman" / "images"
+    files = sorted(folder.glob(f"*{name}.*"))
+    if not files:
+        pytest.skip(f"no image {name} in {folder}; set PLATELINE_DATA")
+    metrics = measure(io.imread(files[0])[None], channels=["x"])
+    assert role_reasons(metrics, {"DNA": "x"}, blank_contrast=2).empty == is_nuclear
 
 
 def test_no_real_field_is_flagged(plate):

@@ -23,7 +23,7 @@ from ome_zarr.reader import Reader
 from zarr.codecs import BloscCodec
 
 from plateline import store
-from plateline.errors import PlatemapError, StaleError
+from plateline.errors import ConfigError, PlatemapError, StaleError
 from plateline.identity import CELL
 from plateline.ingest import level_sizes, pyramid
 from plateline.store import shards
@@ -433,8 +433,54 @@ def test_the_plate_is_one_of_the_fields_standard(plate):
     assert scales == [[1.0, 1.0, 1.0, 0.5, 0.5], [1.0, 1.0, 1.0, 1.0, 1.0]]
     omero = zarr.open_group(str(plate / "A" / "01" / "2"), mode="r").attrs["ome"]["omero"]
     assert [channel["label"] for channel in omero["channels"]] == ["DNA", "GFP"]
+    assert "stage" not in omero
     label = zarr.open_group(str(plate / "A" / "01" / "2" / "labels" / "cells"), mode="r")
     assert ome_zarr_models.v05.ImageLabel.from_zarr(label)
+
+
+def test_what_the_microscope_told_stands_in_the_metadata(tmp_path):
+    omero = {"name": "P1", "shape": 96, "channels": ["DNA", "GFP"], "pixel_size_um": np.nan, "full_scale": 4095.0}
+    told = [{"channel_name": "HOECHST 33342", "emission_nm": 461.0, "excitation_nm": 375.0, "exposure_ms": 100.0}, {}]
+    positions = {("A01", 2): (1.5, -2.0, np.nan)}
+    path = tmp_path / "P1.zarr"
+    omero |= {"told": told, "positions": positions}
+    store.lay_out(path, wells=WELLS, times=1, sizes=[(8, 8)], dtype="uint16", omero=omero)
+    group = zarr.open_group(str(path / "A" / "01" / "2"), mode="r")
+    assert ome_zarr_models.v05.Image.from_zarr(group)
+    held = group.attrs["ome"]["omero"]
+    assert held["stage"] == {"x": 1.5, "y": -2.0, "unit": "micrometer"}
+    words = {"name": "HOECHST 33342", "emissionWave": 461.0, "excitationWave": 375.0, "exposureTime": 100.0}
+    first, second = held["channels"]
+    assert {word: first[word] for word in words} == words
+    assert (first["label"], first["exposureTimeUnit"], first["window"]["max"]) == ("DNA", "ms", 4095.0)
+    assert set(second) == {"label", "color", "window", "active"}
+    other = zarr.open_group(str(path / "A" / "01" / "1"), mode="r").attrs["ome"]["omero"]
+    assert other == {"channels": held["channels"]}
+
+
+def test_all_planes_are_kept_beside_the_image(tmp_path):
+    omero = {"name": "P1", "shape": 96, "channels": ["DNA", "GFP"], "pixel_size_um": 0.5, "full_scale": 4095.0}
+    path = tmp_path / "P1.zarr"
+    store.lay_out(path, wells=WELLS, times=2, sizes=level_sizes(*SIZE), dtype="uint16", omero=omero | {"planes": 3})
+    stack = np.stack([noise(seed) for seed in range(3)])
+    stack[1] = 0
+    assert store.keeps_planes(path, "A01", 2)
+    write(path, "A01", 2, 1, stack.max(axis=0), "k")
+    store.write_planes(path, "A01", 2, 1, list(stack), ("k", "sum"))
+    group = zarr.open_group(str(path / "A" / "01" / "2" / "stack"), mode="r")
+    image = ome_zarr_models.v05.Image.from_zarr(group)
+    assert [axis.name for axis in image.attributes.ome.multiscales[0].axes] == list("tczyx")
+    assert group["0"].shape == (2, 2, 3, *SIZE)
+    np.testing.assert_array_equal(group["0"][1].swapaxes(0, 1), stack)
+    assert not group["0"][0].any()
+    np.testing.assert_array_equal(store.read_field(path, "A01", 2, 1, "k"), stack.max(axis=0))
+    store.reset_field(path, "A01", 2, 1)
+    assert not group["0"][1].any()
+    assert "1" not in group["0"].attrs.get("plateline", {})
+
+
+def test_a_plate_of_single_planes_has_no_stack(plate):
+    assert not store.keeps_planes(plate, "A01", 1)
 
 
 def test_the_plate_opens_in_ome_zarr(plate):
@@ -652,3 +698,32 @@ def test_a_damaged_field_names_the_rule(tmp_path):
     shard.write_bytes(shard.read_bytes()[:-3])
     with pytest.raises(StaleError, match=r"A/01/1/0 at time 0 are damaged .*; rerun rule ingest_part"):
         store.read_field(plate, "A01", 1, 0, "key")
+
+
+# --- tables of other programs
+
+
+def test_names_of_columns_from_a_file(tmp_path):
+    (tmp_path / "names.csv").write_text("theirs,ours\nSpot, Well \narea px,Cells_AreaShape_Area\n")
+    assert store.read_mapping([tmp_path / "names.csv"]) == {"Spot": "Well", "area px": "Cells_AreaShape_Area"}
+    assert store.read_mapping([]) == {}
+    (tmp_path / "names.csv").write_text("from,to\na,b\n")
+    with pytest.raises(ConfigError, match=r"has \['from', 'to'\]; expected the columns theirs and ours"):
+        store.read_mapping([tmp_path / "names.csv"])
+
+
+def test_chosen_rows_of_several_tables(tmp_path):
+    made = {"key": "k"}
+    for name, values in (("a", [1, 2]), ("b", [3.5, 4])):
+        store.save_table(pd.DataFrame({"x": values, "y": values}), tmp_path / f"{name}.parquet", made)
+    paths = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    assert store.read_rows(paths, ["x"], np.array([False, True, True, False]))["x"].tolist() == [2, 3.5]
+    assert store.columns_of(paths[0]) == ["x", "y"]
+
+
+def test_a_csv_runs_nothing_in_a_spreadsheet(tmp_path):
+    frame = pd.DataFrame({"name": ["=1+1", "@x", "drug"], "value": [-1.5, 2, 3]})
+    store.save_csv(frame, tmp_path / "t.csv")
+    back = pd.read_csv(tmp_path / "t.csv")
+    assert back["name"].tolist() == ["'=1+1", "'@x", "drug"]
+    assert back["value"].tolist() == [-1.5, 2, 3]

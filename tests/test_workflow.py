@@ -17,6 +17,7 @@ from campaign import (
     draw_plate,
     make_campaign,
     planned,
+    plateline,
     run,
     snakemake,
     truncate,
@@ -29,8 +30,8 @@ pytestmark = pytest.mark.slow
 TOY = {"P1": {"parts": "2"}, "P2": {"parts": "2"}}
 # Rule -> rules that read what it makes.
 READ_BY = {
-    "ingest_plate": ["ingest_part", "platemap_plate"],
-    "ingest_part": ["flatfield_plate", "qc_part", "segment_part", "measure_part", "report_plate"],
+    "ingest_plate": ["ingest_part", "platemap_plate", "flatfield_plate"],
+    "ingest_part": ["flatfield_plate", "qc_part", "segment_part", "measure_part", "profile_plate", "report_plate"],
     "platemap_plate": ["profile_plate"],
     "flatfield_plate": ["segment_part", "measure_part"],
     "qc_part": ["qc_plate"],
@@ -50,6 +51,8 @@ READ_BY = {
 # Key of the config -> another value, and the rules that take it. What reads them must rerun, nothing else.
 CHANGES = {
     "ingest.plate.channels": ({"1": "DNA", "2": "GFP", "3": "ER"}, ["ingest_plate"]),
+    "ingest.plate.pixel_size_um": (0.65, ["ingest_plate"]),
+    "ingest.plate.keep_planes": (True, ["ingest_plate"]),
     "ingest.part.projection": ("mean", ["ingest_part"]),
     "ingest.pattern.regex": (r"(?P<well>[A-Z]\d+)_z(?P<z>\d)_c(?P<channel>[12])\.tif", ["ingest_plate"]),
     # The toy's layout is `pattern`: what other layouts are told reruns nothing.
@@ -63,6 +66,7 @@ CHANGES = {
     "ingest.ome-zarr.versions": (["0.5"], []),
     "ingest.phenix.versions": (["V6"], []),
     "ingest.load_data.file": ("other.csv", []),
+    **{f"ingest.{layout}.regex": ("(?P<well>.*)", []) for layout in ("nd2", "czi", "lif")},
     "ingest.load_data.moved_from": ("/old", []),
     "platemap.columns": ({"Compound": "Compound"}, ["platemap_plate"]),
     "platemap.controls": ({"vehicle": "negative"}, ["platemap_plate"]),
@@ -84,7 +88,9 @@ CHANGES = {
     "qc.plate.debris_z": (6, ["qc_plate"]),
     "qc.plate.uneven_z": (6, ["qc_plate"]),
     "qc.plate.drift_correlation": (0.9, ["qc_plate"]),
+    "qc.plate.roles.DNA": ("GFP", ["qc_plate"]),
     "segment.method": ("plateline.segment.classical:otsu", ["segment_part"]),
+    "segment.approve": (True, []),
     "segment.nuclei_channel": ("GFP", ["segment_part"]),
     "segment.cell_channels": ([], ["segment_part"]),
     "segment.tile_px": (48, ["segment_part"]),
@@ -106,13 +112,33 @@ CHANGES = {
     "segment.cells.regularisation": (0.1, ["segment_part"]),
     "segment.cells.grow_px": (6, ["segment_part"]),
     "measure.families": (["AreaShape", "Intensity"], ["measure_part"]),
+    "measure.skip_channels": (["GFP"], ["measure_part"]),
     "measure.full_scale": ({"DNA": 200}, ["measure_part"]),
+    "measure.texture_scales": ([2], ["measure_part"]),
+    "measure.texture_levels": (16, ["measure_part"]),
+    "measure.texture_directions": ([0], ["measure_part"]),
+    "measure.granularity_sampling": (0.5, ["measure_part"]),
+    "measure.granularity_background_sampling": (0.5, ["measure_part"]),
+    "measure.granularity_radius_px": (5, ["measure_part"]),
+    "measure.granularity_steps": (4, ["measure_part"]),
+    "measure.radial_bins": (3, ["measure_part"]),
+    "measure.correlation_threshold": (20, ["measure_part"]),
+    "measure.costes": (False, ["measure_part"]),
+    "measure.neighbors_px": ([3], ["measure_part"]),
     "profile.method": ("mean", ["profile_plate"]),
     "profile.exclude_border": (False, ["profile_plate"]),
     "profile.exclude_flags": (["blank"], ["profile_plate"]),
     "profile.exclude_list": ("excluded.csv", ["profile_plate"]),
     "profile.max_bad_fields": (0.9, ["profile_plate"]),
     "profile.min_cells": (4, ["profile_plate"]),
+    "profile.min_fields": (2, ["profile_plate"]),
+    # No plate of the toy starts from a table.
+    "profile.imported.file": ("{plate}_cells.parquet", []),
+    "profile.imported.columns": ({"Spot": "Well"}, []),
+    "profile.imported.columns_file": ("names.csv", []),
+    "profile.imported.rows": ("cells", []),
+    "profile.imported.controls": ({"DMSO": "negative"}, []),
+    "profile.quantiles.levels": ([50], []),
     "profile.quantities": ({"ratio": "Nuclei_AreaShape_Area / Cells_AreaShape_Area"}, ["profile_plate"]),
     "profile.gates": ({"moved": "ratio > negative:q95"}, ["profile_plate"]),
     "profile.readouts": ({"ratio": "median(ratio)"}, ["profile_plate"]),
@@ -126,6 +152,10 @@ CHANGES = {
     "hits.seed": (1, ["hits_screen"]),
     "hits.n_permutations": (199, ["hits_screen"]),
     "hits.max_fdr": (0.1, ["hits_screen"]),
+    "hits.ridge": (0.5, ["hits_screen"]),
+    "hits.toxic_cells": (0.4, ["hits_screen"]),
+    "hits.flag_z": (4, ["hits_screen"]),
+    "hits.unlabelled_channels": (["ER"], ["hits_screen"]),
     "hits.confidence": (0.9, ["hits_screen"]),
     "classify.method": ("plateline.classify:logistic", ["classify_screen"]),
     "classify.seed": (1, ["classify_screen"]),
@@ -193,6 +223,9 @@ def toy(tmp_path_factory):
     write_sheet(folder, TOY | {"P2": TOY["P2"] | {"platemap": "map2.csv"}})
     printed = run(folder)
     (folder / "printed.txt").write_text(printed)
+    for plate in TOY:
+        plateline(folder, "preview", plate, "--wells", "A01", "--methods", "otsu")
+        plateline(folder, "preview", plate, "--approve")
     return folder
 
 
@@ -397,6 +430,59 @@ def test_a_source_that_has_grown_is_warned_of(fresh):
     assert "plate P2: images" not in printed
 
 
+def test_a_cleaned_plate_is_made_anew_with_equal_numbers(fresh):
+    before = {name: pd.read_parquet(fresh / f"results/{name}.parquet") for name in ("profile/P1", "hits/hits")}
+    said = plateline(fresh, "clean", "P1")
+    assert "deleted results/images/P1.zarr" in said
+    assert not list((fresh / "results").glob("*/P1*"))
+    # A copy's templates lie elsewhere, for which every page is redone anyway.
+    assert planned(fresh) - {"report_plate P2"} == jobs_of(["ingest_plate"], plates=["P1"])
+    run(fresh)
+    for name, table in before.items():
+        pd.testing.assert_frame_equal(pd.read_parquet(fresh / f"results/{name}.parquet"), table)
+
+
+@pytest.mark.parametrize("how", ["not used", "removed"])
+def test_a_plate_taken_out_leaves_no_trace_but_its_line_in_the_ledger(fresh, how):
+    plates = {"P1": TOY["P1"], "P2": TOY["P2"] | {"platemap": "map2.csv", "use": "no: contaminated"}}
+    write_sheet(fresh, plates if how == "not used" else {"P1": TOY["P1"]})
+    run(fresh)
+    ledger = pd.read_parquet(fresh / "results/ledger.parquet")
+    lines = ledger.loc[ledger["Metadata_Plate"] == "P2", "reason"].tolist()
+    assert lines == (["not used: no: contaminated"] if how == "not used" else [])
+    screen = [*(fresh / "results").glob("correct/*.parquet"), *(fresh / "results").glob("[hc][il]*/*.parquet")]
+    assert len(screen) >= 5
+    for path in screen:
+        table = pd.read_parquet(path)
+        assert not table.select_dtypes(exclude="number").isin(["P2"]).to_numpy().any(), path
+    assert ">P2</b>" not in (fresh / "results/report/index.html").read_text()
+    printed = plateline(fresh, "orphans")
+    assert "deleted results/images/P2.zarr" in printed
+    assert all(re.search(r"\bP2\b", line) for line in printed.splitlines())
+    assert not [path for path in (fresh / "results").rglob("*") if re.search(r"\bP2\b", path.name)]
+    assert planned(fresh) == set()
+    assert "no orphans" in plateline(fresh, "orphans")
+
+
+def test_results_without_snakemake_s_records_are_refused_until_somebody_vouches_for_them(fresh):
+    shutil.rmtree(fresh / ".snakemake")
+    done = snakemake(fresh, "--dry-run")
+    assert done.returncode != 0
+    assert re.search(r"\.snakemake/ has no record of what made them.*--touch --forceall", done.stdout, re.DOTALL)
+    run(fresh, "--touch", "--forceall")
+    assert planned(fresh) == set()
+    write_config(fresh, with_value(TOY_CONFIG, "segment.otsu.smooth_px", 1.5))
+    assert planned(fresh) == jobs_of(["segment_part"])
+
+
+def test_a_plate_whose_source_is_gone_is_previewed_from_its_pixels(fresh):
+    shutil.rmtree(fresh / "images" / "P2")
+    plateline(fresh, "preview", "P2", "--wells", "A01", "C02", "--methods", "otsu")
+    page = (fresh / "results/preview/P2/index.html").read_text()
+    assert "<dd>results/images/P2.zarr</dd>" in page
+    assert page.count("16 nuclei") == 2
+
+
 def test_an_edited_exclusion_list_reaches_the_profile_and_no_pixel(fresh):
     write_config(fresh, with_value(TOY_CONFIG, "profile.exclude_list", "excluded.csv"))
     run(fresh, "results/profile/P1.parquet")
@@ -556,6 +642,15 @@ def test_a_config_that_cannot_be_meant_is_refused_before_the_graph(toy, config, 
     assert re.search(message, done.stdout)
 
 
+def test_a_run_waits_for_the_approval_of_a_changed_segmentation(toy, config):
+    config(with_value(with_value(TOY_CONFIG, "segment.approve", True), "segment.otsu.smooth_px", 1.5))
+    done = snakemake(toy, "--dry-run")
+    assert done.returncode != 0
+    assert (
+        "plate P1 and 1 more plates: segmentation is not approved as it is configured now; run plateline" in done.stdout
+    )
+
+
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
@@ -657,3 +752,87 @@ def test_the_workflow_is_found_by_tools_that_look_in_its_folder():
     assert "verdict_screen" in command(
         "snakemake", "-n", "--snakefile", str(Path("workflow", "Snakefile")), "--forceall"
     )
+
+
+# --- plates that start from somebody else's table
+
+
+@pytest.fixture(scope="module")
+def tables_only(tmp_path_factory):
+    """Three plates in one table, and a fourth whose cells stand in a file of their own; no images at all."""
+    folder = make_campaign(tmp_path_factory.mktemp("tables") / "campaign", {})
+    rng, rows = np.random.default_rng(0), []
+    for plate in ("T1", "T2", "T3", "T4"):
+        for number, well in enumerate(f"{row}{column:02d}" for row in "ABCD" for column in range(1, 7)):
+            treated = number >= 12
+            values = 10 + 5 * (treated and number % 2) + rng.normal(size=3)
+            rows.append((plate, well, "drug" if treated else "DMSO", 1 + number % 2 if treated else None, 50, *values))
+    names = ["Spot_plate", "Spot", "Compound", "Concentration_uM", "Metadata_Object_Count"]
+    wells = pd.DataFrame(rows, columns=[*names, "Nuclei_AreaShape_Area", "Cells_Texture_A", "Cells_Texture_B"])
+    wells[wells["Spot_plate"] != "T4"].to_csv(folder / "wells.csv.gz", index=False)
+    cells = wells[wells["Spot_plate"] == "T4"].drop(columns="Metadata_Object_Count")
+    cells = pd.concat([cells] * 5).assign(Metadata_ObjectNumber=lambda t: np.arange(len(t)))
+    cells.drop(columns=["Compound", "Concentration_uM"]).to_parquet(folder / "T4.parquet")
+    (folder / "names.csv").write_text("theirs,ours\nSpot,Well\nSpot_plate,Plate\n")
+    wells.loc[wells["Spot_plate"] == "T4"].rename(columns={"Spot": "Well"})[
+        ["Well", "Compound", "Concentration_uM"]
+    ].assign(ControlType=lambda t: t["Compound"].map({"DMSO": "negative"})).to_csv(folder / "map.csv", index=False)
+    config = copy.deepcopy(TOY_CONFIG)
+    config["profile"] = {"readouts": {"area": "median(Nuclei_AreaShape_Area)"}, "min_cells": 5}
+    config["profile"]["imported"] = {"columns_file": "names.csv", "controls": {"DMSO": "negative"}}
+    write_config(folder, config)
+    row = {"layout": "profiles", "source": "wells.csv.gz", "platemap": ""}
+    own = {"layout": "profiles", "source": "T4.parquet", "platemap": "map.csv"}
+    write_sheet(folder, {"T1": row, "T2": row, "T3": row | {"batch": "2"}, "T4": own | {"batch": "2"}})
+    run(folder)
+    return folder
+
+
+def test_plates_from_tables_enter_at_profile(tables_only):
+    results = tables_only / "results"
+    assert not (results / "ingest").exists()
+    assert not (results / "images").exists()
+    wells = pd.concat([pd.read_parquet(results / "profile" / f"T{n}.parquet") for n in (1, 2, 3, 4)])
+    assert len(wells) == 96
+    assert set(wells["Metadata_Status"]) == {"ok"}
+    assert wells.groupby("Metadata_Plate")["Metadata_Object_Count"].first().to_dict() == {
+        "T1": 50,
+        "T2": 50,
+        "T3": 50,
+        "T4": 5,
+    }
+    assert set(wells["Metadata_ControlType"]) == {"negative", "sample"}
+    hits = pd.read_parquet(results / "hits" / "hits.parquet").set_index("Metadata_Treatment")
+    assert hits.loc["drug@2 uM", "hit"]
+    assert not hits.loc["drug@1 uM", "hit"]
+    assert "drug@2 uM" in (results / "hits" / "hits.csv").read_text()
+    page = (results / "report" / "T1" / "index.html").read_text()
+    assert "There are no pictures of this plate" in page
+    assert "T4" in (results / "report" / "index.html").read_text()
+    assert planned(tables_only) == set()
+
+
+def test_a_table_reruns_what_reads_it_and_a_plate_map_only_its_plate(tables_only):
+    before = (tables_only / "map.csv").read_text()
+    (tables_only / "map.csv").write_text(before.replace("drug,1.0", "drug,3.0"))
+    assert planned(tables_only) == jobs_of(["platemap_plate"], plates=["T4"])
+    (tables_only / "map.csv").write_text(before)
+    config = yaml.safe_load((tables_only / "config" / "config.yaml").read_text())
+    write_config(tables_only, with_value(config, "profile.imported.controls", {"DMSO": "negative", "x": "positive"}))
+    assert planned(tables_only) == jobs_of(["profile_plate"], plates=["T1", "T2", "T3", "T4"])
+    write_config(tables_only, config)
+    for key, value in {"segment.otsu.grow_px": 3, "qc.plate.blurred_z": 3}.items():
+        write_config(tables_only, with_value(config, key, value))
+        assert planned(tables_only) == set()
+    write_config(tables_only, config)
+
+
+def test_a_well_that_stands_twice_in_a_table_fails_its_plate_by_name(tables_only, tmp_path):
+    folder = tmp_path / "campaign"
+    shutil.copytree(tables_only, folder, symlinks=True)
+    (folder / "Snakefile").write_text((tables_only / "Snakefile").read_text().replace(str(tables_only), str(folder)))
+    table = pd.read_csv(folder / "wells.csv.gz")
+    pd.concat([table, table.iloc[:1]]).to_csv(folder / "wells.csv.gz", index=False)
+    done = snakemake(folder, "--cores", "2", "results/profile/T1.parquet")
+    assert done.returncode != 0
+    assert "profiles of plate T1: 1 rows too many for 24 wells (A01)" in done.stdout

@@ -1,7 +1,8 @@
 """How fast `ingest_part` and `qc_part` are beside the bare decoding of the same files, and what memory they take.
 
 Run alone: `python tests/benchmarks/ingest.py`. Fields of five 16-bit channels, 1080 x 1080, LZW-compressed as many
-microscopes write them, made of real cells with camera noise; one worker process, so that CPU-seconds compare.
+microscopes write them, made of real cells with camera noise; one worker process, so that CPU-seconds compare. The loops
+of `qc` are compiled before: that takes some seconds once per installation, not per job.
 """
 
 import csv
@@ -16,7 +17,11 @@ import tifffile
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
+sys.path.insert(0, str(ROOT / "workflow"))
+
 from campaign import make_campaign, run, write_config, write_sheet  # noqa: E402
+
+from plateline import qc  # noqa: E402
 
 SIDE, CHANNELS, SIZES = 1080, 5, (16, 64)
 REGEX = r"(?P<well>[A-P]\d+)_f(?P<site>\d)_c(?P<channel>\d)\.tif"
@@ -84,6 +89,7 @@ def run_plate(folder: Path, n_fields: int) -> dict[str, float]:
 def main() -> None:
     """Print the table, then the figures by name."""
     figures = {}
+    qc.measure_field(np.eye(SIDE, dtype=np.uint16)[None], ["c"], [1], background_percentile=5)
     with tempfile.TemporaryDirectory() as scratch:
         for n_fields in SIZES:
             figures[n_fields] = run_plate(Path(scratch, str(n_fields)), n_fields)

@@ -3,16 +3,19 @@
 Only the main process of a run imports this. Every message says which key, what it got and what it expected.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
+from hashlib import sha256
 from pathlib import Path
 
 import jsonschema
 
 from plateline import config as settings
 from plateline import measure, methods, readouts
+from plateline import sheet as sheets
 from plateline.errors import ConfigError
 
 
@@ -51,9 +54,23 @@ def _check_method(config: dict, stage: str, where: str) -> None:
     if method is None:
         return
     methods.target(stage, method)
-    model = config[stage].get(method if method in methods.TABLES[stage] else "custom", {}).get("model")
-    if model and not Path(model).is_file():
+    model = settings.model_of(config, stage)
+    if model == settings.FITTED:
+        _check_fit(config, method, where)
+    elif model and not Path(model).is_file():
         msg = f"{where}: {stage}: model: no file {model!r}; expected the weights of method {method}"
+        raise ConfigError(msg)
+
+
+def _check_fit(config: dict, method: str, where: str) -> None:
+    """A model can be trained when there are images and masks, and it is for the method that uses it."""
+    fit = config["segment"]["fit"]
+    missing = [key for key in ("images", "masks") if not settings.files_of(fit[key])]
+    if missing or fit["method"] != method:
+        msg = (
+            f"{where}: segment.{method}.model is 'fit': got segment.fit with method {fit['method']}, images "
+            f"{fit['images']!r} and masks {fit['masks']!r}; expected method {method} and two folders with TIFF files"
+        )
         raise ConfigError(msg)
 
 
@@ -65,9 +82,11 @@ def _check_channels(config: dict, where: str) -> None:
         raise ConfigError(msg)
     projection = config["ingest"]["part"]["projection"]
     wanted = {
+        "qc.plate.roles.DNA": [name for name in [config["qc"]["plate"]["roles"]["DNA"]] if name],
         "segment.nuclei_channel": [config["segment"]["nuclei_channel"]],
         "segment.cell_channels": config["segment"]["cell_channels"],
         "measure.full_scale": config["measure"]["full_scale"],
+        "measure.skip_channels": config["measure"]["skip_channels"],
         "ingest.part.projection": projection if isinstance(projection, dict) else {},
     }
     for key, names in wanted.items():
@@ -84,7 +103,7 @@ def _check_readouts(config: dict, where: str) -> None:
     if main and main not in trees[2]:
         msg = f"{where}: report.main_readout: got {main!r}; expected one of {', '.join(trees[2])}"
         raise ConfigError(msg)
-    measured = measure.feature_names(channels, config["measure"]["families"])
+    measured = measure.feature_names(channels, measure.Settings(**config["measure"]))
     for name in readouts.features_in(trees) if channels else ():
         if name not in measured:
             near = ", ".join(get_close_matches(name, measured, n=3)) or "none is like it"
@@ -120,13 +139,75 @@ def check_sheet(sheet: list[dict[str, str]], schema: dict, config: dict, config_
             msg = f"{where}: stands in {counts[line['plate']]} lines; expected one"
             raise ConfigError(msg)
         if line["use"] == "yes":
-            _check_paths(line, where)
-            methods.target("ingest", line["layout"])
+            _check_source(line, where, config)
+            _check_platemap(line, where)
+            if not sheets.is_imported(line):
+                methods.target("ingest", line["layout"])
             check_config(settings.override(config, line), config_schema, where)
             _check_overrides(line, where)
     if not any(line["use"] == "yes" for line in sheet):
         msg = f"plate sheet {config['sheet']}: no plate is in use; expected at least one line with yes in column use"
         raise ConfigError(msg)
+
+
+def check_approved(sheet: list[dict[str, str]], config: dict) -> None:
+    """Refuse a run until the segmentation of every plate that asks for it is approved as it is configured now.
+
+    Parameters
+    ----------
+    sheet : list of dict
+        Lines with defaults filled in.
+    config : dict
+        With defaults; `segment.approve` asks.
+
+    Raises
+    ------
+    ConfigError
+        Naming the plates, and what to run.
+    """
+    waiting = [line["plate"] for line in sheet if line["use"] == "yes" and not _is_approved(config, line)]
+    if waiting:
+        name, more = waiting[0], f" and {len(waiting) - 1} more plates" if len(waiting) > 1 else ""
+        msg = (
+            f"segment.approve: plate {name}{more}: segmentation is not approved as it is configured now; run plateline "
+            f"preview {name}, look at the page, then run plateline preview {name} --approve"
+        )
+        raise ConfigError(msg)
+
+
+def check_records() -> None:
+    """Refuse results that came without Snakemake's records of what made them: any change would go unnoticed.
+
+    Raises
+    ------
+    ConfigError
+        Naming the two ways out.
+    """
+    held = [path for path in Path(".snakemake").glob("metadata*") if path.is_file() or any(path.iterdir())]
+    if not held and any(Path("results", "ingest").glob("*/images.parquet")):
+        msg = (
+            "results/ holds tables, but .snakemake/ has no record of what made them: results/ and .snakemake/ move "
+            "together. Bring .snakemake/ here too; or, if you know that results/ is of this config, sheet and code, "
+            "run snakemake --cores 1 --touch --forceall; or delete results/"
+        )
+        raise ConfigError(msg)
+
+
+def approval_of(plate: str) -> Path:
+    """File that says which segmentation of a plate was approved."""
+    return Path("results", "preview", f"{plate}.approved")
+
+
+def segment_digest(config: dict, line: dict[str, str]) -> str:
+    """Digest of the section of `segment` as a plate sees it, weights included."""
+    return sha256(json.dumps(settings.section(config, "segment", "part", line)).encode()).hexdigest()[:32]
+
+
+def _is_approved(config: dict, line: dict[str, str]) -> bool:
+    if not settings.override(config, line)["segment"]["approve"]:
+        return True
+    approval = approval_of(line["plate"])
+    return approval.is_file() and approval.read_text().strip() == segment_digest(config, line)
 
 
 def _check_overrides(line: dict[str, str], where: str) -> None:
@@ -140,13 +221,31 @@ def _check_overrides(line: dict[str, str], where: str) -> None:
             raise ConfigError(msg)
 
 
-def _check_paths(line: dict[str, str], where: str) -> None:
-    """A plate needs its plate map always, its source until it is ingested."""
+def _check_source(line: dict[str, str], where: str, config: dict) -> None:
+    """A plate needs its source until it is ingested; a table of profiles always."""
+    if sheets.is_imported(line):
+        imported = settings.override(config, line)["profile"]["imported"]
+        if not Path(line["source"]).exists() or not sheets.tables_of(line, imported["file"]):
+            msg = f"{where}: source: no table {line['source']!r}; expected a file of profiles or a folder of such files"
+            raise ConfigError(msg)
+        if imported["columns_file"] and not Path(imported["columns_file"]).is_file():
+            msg = f"{where}: profile.imported.columns_file: no file {imported['columns_file']!r}; expected a table"
+            raise ConfigError(msg)
+        return
     tables = [f"results/ingest/{line['plate']}/part-{part + 1}.parquet" for part in range(int(line["parts"]))]
     ingested = all(Path(table).is_file() for table in tables)
     if not ingested and not Path(line["source"]).is_dir():
         msg = f"{where}: source: no folder {line['source']!r}; expected the folder of the plate's images"
         raise ConfigError(msg)
+
+
+def _check_platemap(line: dict[str, str], where: str) -> None:
+    """A plate needs its plate map always, unless its table of profiles says what is in its wells."""
+    if not line["platemap"]:
+        if not sheets.is_imported(line):
+            msg = f"{where}: missing key 'platemap'"
+            raise ConfigError(msg)
+        return
     for file in (line["platemap"], settings.platemap_of(line) if Path(line["platemap"]).is_file() else ""):
         if not Path(file).is_file():
             msg = f"{where}: platemap: no file {file!r}; expected the plate map of this plate"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from plateline import methods
 from plateline.errors import ConfigError, EditedDuringRun
+from plateline.sheet import is_imported
 
 PACKAGE = Path(__file__).parent
 
@@ -27,7 +28,7 @@ STAGES = {
     "platemap": ("plate",),
     "flatfield": ("plate",),
     "qc": ("part", "plate"),
-    "segment": ("part",),
+    "segment": ("fit", "part"),
     "measure": ("part",),
     "profile": ("plate",),
     "assay": ("plate",),
@@ -38,6 +39,8 @@ STAGES = {
     "ledger": ("screen",),
 }
 GRAINS = ("fit", "part", "plate", "screen")
+# Keys that decide whether a run begins, and not what it makes.
+GATES = ("approve",)
 
 # What a rule must know of its plate's line in the sheet, beside its section.
 SHEET_FACTS = {
@@ -47,10 +50,16 @@ SHEET_FACTS = {
     ("assay", "plate"): ("shape",),
 }
 
+# What `profile` must know of a plate whose source is somebody else's table, as `ingest` and `platemap` do of others.
+IMPORTED_FACTS = ("source", "batch", "barcode", "shape")
+
 # Doors that cannot change a number; the store counts by its FORMAT.
 NOT_COUNTED = {"plateline", "plateline.methods", "plateline.log", "plateline.store"}
 
 RUN = Path("results/run.json")
+# Models that come with the clone, and the one that a campaign trains.
+SHIPPED = PACKAGE.parents[1] / "resources" / "models"
+FITTED = "results/segment/model.safetensors"
 
 
 def read_sheet(path: str | Path) -> list[dict[str, str]]:
@@ -163,18 +172,38 @@ def section(config: dict, stage: str, grain: str, plate: dict[str, str] | None =
     dict
         Sorted by key at every level, because Snakemake compares params by their text. The options of the chosen method
         stand under `options`; the blocks of other methods and grains are left out. An option `model` is a file: its
-        digest stands under `model_digest`, so that new weights count as a change.
+        digest stands under `model_digest`, so that new weights count as a change; of a model that a rule trains, the
+        file is an input instead.
     """
     stage_config = override(config, plate or {}).get(stage, {})
-    blocks = {*GRAINS, "custom", *methods.TABLES.get(stage, {})}
+    if grain == "fit":  # a training depends on nothing else
+        return json.loads(json.dumps(stage_config["fit"], sort_keys=True))
+    imported = stage == "profile" and is_imported(plate or {})
+    blocks = {*GRAINS, *GATES, "custom", *methods.TABLES.get(stage, {})} | (set() if imported else {"imported"})
     chosen = {key: value for key, value in stage_config.items() if key not in blocks}
     chosen |= stage_config.get(grain, {})
-    chosen |= {fact: (plate or {})[fact] for fact in SHEET_FACTS.get((stage, grain), ()) if fact in (plate or {})}
+    facts = IMPORTED_FACTS if imported else SHEET_FACTS.get((stage, grain), ())
+    chosen |= {fact: (plate or {})[fact] for fact in facts if fact in (plate or {})}
     if method := method_of(config, stage, plate):
         chosen["options"] = stage_config.get(method if method in methods.TABLES[stage] else "custom", {})
-        if model := chosen["options"].get("model"):
+        model = model_of(config, stage, plate)
+        if model and model != FITTED:
             chosen["model_digest"] = digest_file(model)
     return json.loads(json.dumps(chosen, sort_keys=True))
+
+
+def model_of(config: dict, stage: str, plate: dict[str, str] | None = None) -> str:
+    """File with the model of the method a stage uses; empty for a method without one.
+
+    The option `model` is a path, `fit` for the model that this campaign trains, or empty for the one that is shipped.
+    """
+    method = method_of(config, stage, plate)
+    known = method in methods.TABLES.get(stage, {})
+    model = override(config, plate or {}).get(stage, {}).get(method if known else "custom", {}).get("model")
+    if model is None:
+        return ""
+    shipped = SHIPPED / f"{method}.safetensors"
+    return {"": str(shipped), "fit": FITTED}.get(model, model)
 
 
 def method_of(config: dict, stage: str, plate: dict[str, str] | None = None) -> str | None:
@@ -185,7 +214,7 @@ def method_of(config: dict, stage: str, plate: dict[str, str] | None = None) -> 
 
 
 @cache
-def code_digest(stage: str, method: str | None = None) -> str:
+def code_digest(stage: str, method: str | None = None, door: str | None = None) -> str:
     """Digest of the code a stage runs, comments and docstrings apart.
 
     Covers the stage's module, the chosen method's module, and what they import inside the package; a method from
@@ -197,13 +226,15 @@ def code_digest(stage: str, method: str | None = None) -> str:
         Stage word.
     method : str, optional
         Name or import path of the chosen method.
+    door : str, optional
+        A module that reads the source for this stage, and counts as well.
 
     Returns
     -------
     str
         32 hexadecimal digits.
     """
-    roots = [f"plateline.{stage}"]
+    roots = [f"plateline.{stage}", *([door] if door else [])]
     if method:
         roots.append(methods.target(stage, method).partition(":")[0])
     found = dict(sorted(_closure(roots).items()))
@@ -265,6 +296,11 @@ def _bare_source(tree: ast.Module) -> str:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
+
+
+def files_of(folder: str) -> list[str]:
+    """TIFF files of a folder, sorted; none of no folder."""
+    return sorted(path.as_posix() for path in Path(folder).glob("*.tif*")) if folder else []
 
 
 def provided_files(folder: str, pattern: str, plate: str) -> list[str]:
@@ -363,7 +399,7 @@ def orphans(parts: dict[str, int], root: str | Path = "results") -> list[Path]:
 
 
 def _is_orphan(path: Path, parts: dict[str, int]) -> bool:
-    plate = re.sub(r"((\.ledger|\.positions)?\.parquet|\.zarr)$", "", path.parts[1])
+    plate = re.sub(r"((\.ledger|\.positions|\.bscores)?\.parquet|\.zarr)$", "", path.parts[1])
     part = re.match(r"part-(\d+)\.", path.name)
     hidden = any(name.startswith(".") for name in path.parts)
     return not hidden and (plate not in parts or bool(part and int(part[1]) > parts[plate]))

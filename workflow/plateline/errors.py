@@ -25,12 +25,20 @@ class LabelError(PlatelineError, ValueError):
     """A label image that does not fit its field or breaks the contract of its method."""
 
 
+class ModelError(PlatelineError, ValueError):
+    """A model file or a training set that does not fit its method."""
+
+
 class StaleError(PlatelineError, RuntimeError):
     """Pixels or tables that do not belong together; the message names the rule to rerun."""
 
 
 class EditedDuringRun(PlatelineError, RuntimeError):
     """The config, the sheet or the code changed after the run had started."""
+
+
+class CampaignBusy(PlatelineError, RuntimeError):
+    """A campaign that a run may be at work on, where something else would disturb it."""
 
 
 class FailedPlates(PlatelineError, RuntimeError):

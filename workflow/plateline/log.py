@@ -51,3 +51,9 @@ def job(snakemake) -> Iterator[dict[str, int]]:
         logger.error("%s: %s", type(error).__name__, error)
         raise
     logger.info("%s; %.1f s", ", ".join(f"{n:,} {what}" for what, n in counts.items()), time.monotonic() - start)
+
+
+def progress(done: int, total: int, text: str) -> None:
+    """A line with a bar in the log of a long job, and on its screen."""
+    bar = "#" * (20 * done // total)
+    logging.getLogger(__name__).info("[%-20s] %d of %d: %s", bar, done, total, text)

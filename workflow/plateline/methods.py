@@ -21,6 +21,9 @@ LAYOUTS = {
     "incell": "plateline.layouts.incell",
     "ome-zarr": "plateline.layouts.ome_zarr",
     "ome-tiff": "plateline.layouts.ome_tiff",
+    "nd2": "plateline.layouts.nd2",
+    "czi": "plateline.layouts.czi",
+    "lif": "plateline.layouts.lif",
 }
 # (N, Y, X), **options -> illum (Y, X), dark (Y, X)
 FLATFIELDS = {
@@ -31,16 +34,23 @@ FLATFIELDS = {
 }
 # (C, Y, X) float32, **options -> {compartment: (Y, X) int32}, nuclei at least
 SEGMENTERS = {
+    "flow": "plateline.models.flow:flow",
+    "distance": "plateline.models.distance:distance",
+    "stardist": "plateline.models.stardist:stardist",
+    "boundary": "plateline.models.boundary:boundary",
     "otsu": "plateline.segment.classical:otsu",
     "adaptive": "plateline.segment.classical:adaptive",
     "cellpose": "plateline.segment.plugins:cellpose",
     "stardist_plugin": "plateline.segment.plugins:stardist_plugin",
     "instanseg": "plateline.segment.plugins:instanseg",
 }
-# cells frame grouped by well -> wells frame
+# features of cells and their wells, **options -> features of wells
 AGGREGATORS = {
     "mean": "plateline.profile:mean",
     "median": "plateline.profile:median",
+    "mad": "plateline.profile:mad",
+    "quantiles": "plateline.profile:quantiles",
+    "count-only": "plateline.profile:count_only",
 }
 # **options -> unfitted estimator with fit(controls) and transform(wells)
 CORRECTORS = {

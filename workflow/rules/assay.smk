@@ -2,7 +2,7 @@
 
 Needs: the wells of a plate.
 Makes: results/assay/{plate}.parquet (one readout and positive control), {plate}.positions.parquet (one readout and
-position effect).
+position effect), {plate}.bscores.parquet (one well and readout).
 """
 
 
@@ -13,6 +13,7 @@ rule assay_plate:
     output:
         table="results/assay/{plate}.parquet",
         positions="results/assay/{plate}.positions.parquet",
+        bscores="results/assay/{plate}.bscores.parquet",
         ledger="results/assay/{plate}.ledger.parquet",
     log:
         "logs/assay_plate/{plate}.log",

@@ -4,11 +4,13 @@ Needs: config/config.yaml and the plate sheet it names.
 Makes: PLATES (the plates in use, by name), and the params `section`, `code` and `share`.
 """
 
+import sys
 from pathlib import Path
 
 import yaml
 
 from plateline import config as settings
+from plateline import sheet as sheets
 
 SCHEMAS = Path(str(workflow.current_basedir), "..", "schemas").resolve()
 PAGE_FILES = sorted(
@@ -36,6 +38,10 @@ SHEET = [
 
 if workflow.is_main_process:
     check.check_sheet(SHEET, read_schema("plates"), config, read_schema("config"))
+    check.check_approved(SHEET, config)
+    # What --touch is for: a person vouches for what is there.
+    if not {"--touch", "-t"} & {*sys.argv}:
+        check.check_records()
 
 PLATES = {row["plate"]: row for row in SHEET if row["use"] == "yes"}
 UNUSED = {row["plate"]: row["use"] for row in SHEET if row["use"] != "yes"}
@@ -61,12 +67,17 @@ def section(stage, grain):
     return of_rule
 
 
-def code(stage):
-    """Param: digest of the code a stage runs."""
+def code(stage, grain=""):
+    """Param: digest of the code a stage runs; of a training, that of the training."""
 
     def of_rule(wildcards):
+        plate = plate_of(wildcards) or {}
+        method = settings.method_of(config, stage, plate)
+        if grain == "fit":
+            return settings.code_digest(stage, "plateline.models.training")
+        imported = stage == "profile" and sheets.is_imported(plate)
         return settings.code_digest(
-            stage, settings.method_of(config, stage, plate_of(wildcards))
+            stage, method, "plateline.tables" if imported else None
         )
 
     return of_rule
@@ -99,14 +110,67 @@ def platemap_file(wildcards):
     return settings.platemap_of(PLATES[wildcards.plate])
 
 
-def exclude_list(wildcards):
-    """Input: the table of wells and fields of a plate that are excluded by hand, if there is one."""
-    path = section("profile", "plate")(wildcards)["exclude_list"]
-    return [path] if path else []
+def model_file(wildcards):
+    """Input: the model of the segmenter of a plate, if it has one."""
+    return settings.model_of(config, "segment", plate_of(wildcards)) or []
+
+
+def training_files(wildcards):
+    """Input: the images and masks to train on."""
+    fit = config["segment"]["fit"]
+    return [
+        path for key in ("images", "masks") for path in settings.files_of(fit[key])
+    ]
+
+
+def index_table(wildcards):
+    """Input: the index of a plate's images, if it has images."""
+    if sheets.is_imported(PLATES[wildcards.plate]):
+        return []
+    return f"results/ingest/{wildcards.plate}/images.parquet"
+
+
+def profile_inputs(wildcards):
+    """Input: what a plate's wells are made from: the tables of its images, or somebody else's table of profiles."""
+    chosen = section("profile", "plate")(wildcards)
+    plate = PLATES[wildcards.plate]
+    found = {"exclusions": [chosen["exclude_list"]] if chosen["exclude_list"] else []}
+    if plate["platemap"]:
+        found["platemap"] = f"results/platemap/{wildcards.plate}.parquet"
+    if sheets.is_imported(plate):
+        mapping = chosen["imported"]["columns_file"]
+        found["source"] = sheets.tables_of(plate, chosen["imported"]["file"])
+        return found | {"columns": [mapping] if mapping else []}
+    return found | {
+        "fields": parts("results/segment/{plate}/part-{part}.fields.parquet")(
+            wildcards
+        ),
+        "pixels": parts("results/ingest/{plate}/part-{part}.parquet")(wildcards),
+        "flags": f"results/qc/{wildcards.plate}/fields.parquet",
+        "objects": parts("results/segment/{plate}/part-{part}.parquet")(wildcards),
+        "cells": parts("results/measure/{plate}/part-{part}.parquet")(wildcards),
+    }
+
+
+def page_inputs(wildcards):
+    """Input: the tables of a plate's images that its page shows; none for a plate without images."""
+    if sheets.is_imported(PLATES[wildcards.plate]):
+        return {}
+    return {
+        "fields": parts("results/ingest/{plate}/part-{part}.parquet")(wildcards),
+        "segmented": parts("results/segment/{plate}/part-{part}.fields.parquet")(
+            wildcards
+        ),
+        "flags": f"results/qc/{wildcards.plate}/fields.parquet",
+    }
 
 
 def ledgers_of(plate):
     """Ledgers of all jobs of a plate, in the order of the data."""
+    if sheets.is_imported(PLATES[plate]):
+        jobs = [f"platemap/{plate}"] if PLATES[plate]["platemap"] else []
+        jobs += [f"profile/{plate}", f"assay/{plate}"]
+        return [f"results/{job}.ledger.parquet" for job in jobs]
     jobs = [
         f"ingest/{plate}/images",
         f"platemap/{plate}",
@@ -138,6 +202,8 @@ def plate_ledgers(wildcards):
 def screen_ledgers(wildcards):
     """Input: the ledgers of all plates and of the screen."""
     screen = ["correct/profiles", "hits/hits", "classify/predictions"]
+    models = [settings.model_of(config, "segment", row) for row in PLATES.values()]
+    screen += ["segment/model"] if settings.FITTED in models else []
     of_plates = [ledger for plate in PLATES for ledger in ledgers_of(plate)]
     return of_plates + [f"results/{job}.ledger.parquet" for job in screen]
 

@@ -1,6 +1,7 @@
 """Uneven illumination and dark level, per channel.
 
-Needs: the pixels of a plate and the part tables that vouch for them; illuminations of your own where provided.
+Needs: the pixels of a plate and the part tables that vouch for them; illuminations of your own, or those the source
+names, where provided.
 Makes: results/flatfield/{plate}/flatfield.parquet (one channel), {plate}_Illum{Channel}.npy, {plate}_Dark{Channel}.npy.
 """
 
@@ -8,6 +9,7 @@ Makes: results/flatfield/{plate}/flatfield.parquet (one channel), {plate}_Illum{
 rule flatfield_plate:
     """Estimate the illumination of each channel from a seeded sample of fields."""
     input:
+        index="results/ingest/{plate}/images.parquet",
         fields=parts("results/ingest/{plate}/part-{part}.parquet"),
         provided=provided_files,
     output:

@@ -18,5 +18,6 @@ with log.job(snakemake) as counts:
     entries.append(ledger.noted("warning", "wells", assay.findings(positions).assign(count=len(wells))))
     store.save_table(scores, snakemake.output.table, made)
     store.save_table(positions, snakemake.output.positions, made)
+    store.save_table(assay.well_scores(wells, readouts_of(wells)), snakemake.output.bscores, made)
     store.save_table(ledger.of_job(snakemake, entries), snakemake.output.ledger, made)
     counts.update({"wells": len(wells), "scores": len(scores), "effects": len(positions)})

@@ -17,7 +17,8 @@ with log.job(snakemake) as counts:
     for number, channel in enumerate(fields["channels"].iloc[0].split("|") if len(fields) else []):
         images = store.read_stack(store.images_of(plate), sample, number)
         if section["method"] == "provided":
-            options = store.read_illumination(**section["options"], plate=plate, channel=channel)
+            named = {"plate": plate, "channel": channel, "index": snakemake.input.index}
+            options = store.read_illumination(**section["options"], **named)
         illum, dark = estimate(images, **options)
         before, after = flatfield.residual(images, illum, dark, bin_px=section["residual_px"])
         beside = Path(snakemake.output.table).parent

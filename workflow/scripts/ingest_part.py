@@ -27,8 +27,11 @@ def write_well(well, *, index, shared, read, section, code, zarr):
             checksum = store.checksum(pixels)
             key = store.chain(section, code, planes.to_json(orient="values"), checksum)
             store.write_field(zarr, well, site, time, ingest.pyramid(pixels), (key, checksum))
+            if store.keeps_planes(zarr, well, site):
+                store.write_planes(zarr, well, site, time, ingest.field_planes(planes, shared, read), (key, checksum))
             made |= {"Metadata_Key": key, "checksum": checksum, "status": "ok"}
-        rows.append(dict(zip(FIELD, field, strict=True)) | made | ingest.facts(shared))
+        told = ingest.facts(shared) | {"acquired": ingest.acquired(planes)}
+        rows.append(dict(zip(FIELD, field, strict=True)) | made | told)
     return {"fields": pd.DataFrame(rows)}
 
 

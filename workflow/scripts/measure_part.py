@@ -11,17 +11,19 @@ plate, section, code = snakemake.wildcards.plate, snakemake.params.section, snak
 
 
 def measure_well(well, *, fields, flat, section, code, zarr):
-    """Features of the cells of a well: one row per cell."""
-    tables = []
+    """Features of the cells of a well, one row per cell, and notes on what could not be measured."""
+    cells, notes, settings = [], [], measure.Settings(**section)
     for field in fields[fields["Metadata_Well"] == well].to_dict("records"):
         place, channels = [field[name] for name in FIELD[1:]], field["channels"].split("|")
         image = flatfield.correct(store.read_field(zarr, *place, field["pixels"]), *flat["images"])
         labels = store.read_labels(zarr, *place, field["Metadata_Key"])
-        scaled = measure.to_full_scale(image, channels, section["full_scale"], default=field["full_scale"])
-        found = measure.measure_field(scaled, labels, channels, families=section["families"])
+        scales = measure.full_scales(channels, section["full_scale"], default=field["full_scale"])
+        found, told = measure.measure_field(image, labels, channels, full_scale=scales, settings=settings)
+        measure.check_counts(len(found), field["n_nuclei"], where=f"plate {[field[name] for name in FIELD]}")
         key = store.chain(section, code, field["pixels"], flat["key"], field["Metadata_Key"], field["checksum"])
-        tables.append(found.assign(**{name: field[name] for name in FIELD}, Metadata_Key=key))
-    return {"cells": pd.concat(tables)}
+        cells.append(found.assign(**{name: field[name] for name in FIELD}, Metadata_Key=key))
+        notes.append(told)
+    return {"cells": pd.concat(cells), "notes": pd.concat(notes)}
 
 
 with log.job(snakemake) as counts:
@@ -31,15 +33,18 @@ with log.job(snakemake) as counts:
     good = fields[fields["status"] == "ok"]
     made = store.provenance(snakemake.params, snakemake.input)
     flat = store.read_flatfield(snakemake.input.flatfield, plate)
+    # First, so that the kernels are compiled once and not by every worker.
+    nothing = measure.no_cells(list(flat["channels"]), measure.Settings(**section))
     work = partial(measure_well, fields=good, flat=flat, section=section, code=code, zarr=store.images_of(plate))
     with store.part(snakemake.output.table, made["key"], sorted(set(good["Metadata_Well"]))) as part:
         for well, tables in compute.map_wells(work, part.todo, workers=snakemake.threads):
             part.commit(well, tables)
-        cells = part.join("cells", measure.no_cells(list(flat["channels"]), section["families"]))
+        cells, notes = part.join("cells", nothing), part.join("notes", measure.no_notes())
         entries = [
             ledger.counted("fields", len(fields), len(good)),
             ledger.noted("exclusion", "fields", fields.drop(good.index)),
             ledger.counted("cells", int(fields["n_nuclei"].sum()), len(cells)),
+            *(ledger.noted("warning", unit, measure.sum_notes(notes, unit)) for unit in ("cells", "pixels")),
         ]
         store.save_table(cells, snakemake.output.table, made)
         store.save_table(ledger.of_job(snakemake, entries), snakemake.output.ledger, made)

@@ -17,7 +17,7 @@ def measure_well(well, *, fields, options, zarr):
         image = store.read_field(zarr, *(field[name] for name in FIELD[1:]), field["Metadata_Key"])
         channels = field["channels"].split("|")
         found = qc.measure_field(image, channels, [field["full_scale"]] * len(channels), **options)
-        found["acquired"] = field.get("acquired") or ""
+        found["acquired"] = field["acquired"]
         tables.append(found.assign(**{name: field[name] for name in [*FIELD, "Metadata_Key"]}))
     return {"metrics": pd.concat(tables)}
 

@@ -6,6 +6,7 @@ limits = dict(snakemake.params.section)
 
 with log.job(snakemake) as counts:
     metrics = store.read_tables(snakemake.input.metrics)
+    roles = limits.pop("roles")
     least = limits.pop("drift_correlation")
     fields = qc.flag_fields(metrics, **limits)
     drift = qc.find_drift(metrics, blank_contrast=limits["blank_contrast"], drift_correlation=least)
@@ -15,6 +16,7 @@ with log.job(snakemake) as counts:
     entries = [
         ledger.noted("warning", "fields", flagged.assign(reason=reasons)),
         ledger.noted("warning", "fields", qc.drift_reasons(drift)),
+        ledger.noted("warning", "fields", qc.role_reasons(metrics, roles, blank_contrast=limits["blank_contrast"])),
     ]
     store.save_table(fields, snakemake.output.table, made)
     store.save_table(drift, snakemake.output.drift, made)

@@ -10,11 +10,12 @@ from plateline.identity import COMPARTMENTS, FIELD, channel_numbers
 plate, section, code = snakemake.wildcards.plate, snakemake.params.section, snakemake.params.code
 
 
-def segment_well(well, *, fields, flat, section, code, zarr):
+def segment_well(well, *, fields, flat, model, section, code, zarr):
     """Objects of a well, and its fields: labels written where the field is good, taken back where it is not."""
     # The one place where what the config says of a method becomes what the method takes.
     function = methods.load("segment", section["method"])
     given = segment.with_tiles(function, section["options"], section["tile_px"])
+    given |= {"model": store.read_model(model)} if model else {}
     wanted = [section["nuclei_channel"], *section["cell_channels"]]
     objects, rows = [segment.no_objects()], []
     for field in fields[fields["Metadata_Well"] == well].to_dict("records"):
@@ -30,7 +31,7 @@ def segment_well(well, *, fields, flat, section, code, zarr):
         chosen = channel_numbers(field["channels"].split("|"), wanted, key="segment", plate=field["Metadata_Plate"])
         method = partial(function, **segment.in_pixels(given, field["pixel_size_um"], where=f"plate {identity}"))
         labels = segment.segment_field(image[chosen], method, cells=section["cells"], where=f"plate {identity}")
-        key = store.chain(section, code, field["Metadata_Key"], flat["key"])
+        key = store.chain(section, code, field["Metadata_Key"], flat["key"], given.get("model", {}).get("checksum", ""))
         vouch = {"Metadata_Key": key, "checksum": store.checksum(*(labels[name] for name in COMPARTMENTS))}
         store.write_labels(zarr, *place, labels, tuple(vouch.values()))
         objects.append(segment.object_table(labels).assign(**identity, Metadata_Key=key))
@@ -42,7 +43,8 @@ with log.job(snakemake) as counts:
     fields = store.read_table(snakemake.input.fields)
     made = store.provenance(snakemake.params, snakemake.input)
     flat = store.read_flatfield(snakemake.input.flatfield, plate)
-    work = partial(segment_well, fields=fields, flat=flat, section=section, code=code, zarr=store.images_of(plate))
+    model, zarr = snakemake.input.get("model"), store.images_of(plate)
+    work = partial(segment_well, fields=fields, flat=flat, model=model, section=section, code=code, zarr=zarr)
     with store.part(snakemake.output.table, made["key"], sorted(set(fields["Metadata_Well"]))) as part:
         for well, tables in compute.map_wells(work, part.todo, workers=snakemake.threads):
             part.commit(well, tables)

@@ -4,7 +4,7 @@
 and `swap` compare them, `findings` is their table.
 """
 
-from plateline.assay.bscore import b_scores, median_polish
+from plateline.assay.bscore import B_SCORES, b_scores, median_polish, well_scores
 from plateline.assay.controls import (
     MAD_TO_SD,
     MIN_WELLS,
@@ -24,6 +24,7 @@ from plateline.assay.swap import ARRANGEMENTS, orientation
 __all__ = [
     "ALL_POSITIVE",
     "ARRANGEMENTS",
+    "B_SCORES",
     "COLUMNS",
     "MAD_TO_SD",
     "MIN_WELLS",
@@ -47,5 +48,6 @@ __all__ = [
     "single_samples",
     "ssmd",
     "variation",
+    "well_scores",
     "zprime",
 ]

@@ -11,6 +11,7 @@ from plateline.assay.controls import MAD_TO_SD, Floats
 from plateline.assay.layout import aligned_with, check_plate, one_treatment, places
 from plateline.identity import READOUT
 
+B_SCORES = ["Metadata_Plate", "Metadata_Well", "readout", "value", "b_score", "reason"]
 MIN_LINE = 4
 _ROUNDS = 20
 _SETTLED = 1e-9
@@ -109,6 +110,36 @@ def b_scores(wells: pd.DataFrame, readout: str) -> tuple[pd.Series, float, str]:
     if mad <= _SETTLED * np.ptp(chosen[column]):
         return left.iloc[:0], np.nan, "not estimable: rows and columns leave no spread"
     return left / mad, float(max(0.0, 1 - left.var() / chosen[column].var())), ""
+
+
+def well_scores(wells: pd.DataFrame, readouts: list[str]) -> pd.DataFrame:
+    """B-scores of all wells of a plate and several readouts.
+
+    Parameters
+    ----------
+    wells : DataFrame
+        One plate's profile table.
+    readouts : list of str
+        Names without the prefix.
+
+    Returns
+    -------
+    DataFrame
+        One row per well and readout, columns `B_SCORES`: the `value` of the readout, its `b_score`, and the `reason`
+        where the plate was refused or the well does not enter (`b_score` NaN).
+    """
+    tables = [_scores_of(wells, readout) for readout in readouts]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=B_SCORES)
+
+
+def _scores_of(wells: pd.DataFrame, readout: str) -> pd.DataFrame:
+    """B-scores of all wells and one readout."""
+    scores, _, reason = b_scores(wells, readout)
+    table = wells[["Metadata_Plate", "Metadata_Well"]].assign(readout=readout, value=wells[READOUT + readout])
+    table["b_score"] = table["Metadata_Well"].map(scores).astype(np.float64)
+    left_out = "no sample well with a value" if scores.size else ""
+    table["reason"] = np.where(table["b_score"].isna(), reason or left_out, "")
+    return table.astype({"reason": object})[B_SCORES]
 
 
 def _refusal(chosen: pd.DataFrame, table: pd.DataFrame) -> str:

@@ -23,6 +23,8 @@ from plateline.layouts.planes import UNREADABLE, left_out_table, tabulate
 
 # Words for units of length in OME-Zarr; without one a scale says nothing of the sample.
 _MICROMETRES = {"angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "meter": 1e6}
+# What `omero` may say of a channel, in nm and ms -> its word there.
+_WAVES = {"emission_nm": "emissionWave", "excitation_nm": "excitationWave", "exposure_ms": "exposureTime"}
 # A field with more planes has a damaged header, whose rows would fill the memory.
 _MOST_PLANES = 100_000
 
@@ -153,6 +155,7 @@ def _planes_of(source: Path, field: dict[str, Any]) -> list[dict[str, Any]]:
         "width": sizes["x"],
         "dtype": str(dtype),
         "pixel_size_um": _pixel_size_um(image, axes),
+        **_stage(ome),
     }
     channels = _channels(ome, sizes["c"], dtype)
     written = array.attrs.get("plateline")
@@ -226,18 +229,29 @@ def _pixel_size_um(image: dict[str, Any], axes: str) -> float:
 def _channels(ome: dict[str, Any], count: int, dtype: np.dtype) -> list[dict[str, Any]]:
     """Number, name and largest value of each channel."""
     omero = ome.get("omero")
-    told = objects(omero, "channels") if isinstance(omero, dict) and omero.get("channels") else []
+    listed = objects(omero, "channels") if isinstance(omero, dict) and omero.get("channels") else []
     largest = float(np.iinfo(dtype).max) if dtype.kind in "iu" else math.nan
     channels = []
     for number in range(count):
-        channel = told[number] if number < len(told) else {}
+        channel = listed[number] if number < len(listed) else {}
         window = channel.get("window")
         end = named.number(str(window.get("max"))) if isinstance(window, dict) else math.nan
         # Many writers put the brightest pixel there; 255, 4095 or 65535 is a camera.
         camera = 255 <= end < largest and float(np.log2(end + 1)).is_integer()
         name = text_of(channel, "label")
-        channels.append({"number": number, "channel_name": name, "full_scale": end if camera else largest})
+        numbers = {fact: named.positive(named.number(str(channel.get(word)))) for fact, word in _WAVES.items()}
+        told = {"channel_name": name, "full_scale": end if camera else largest, **numbers}
+        channels.append({"number": number, **told})
     return channels
+
+
+def _stage(ome: dict[str, Any]) -> dict[str, float]:
+    """Position of the stage where `omero` has one in µm, as our own plates have."""
+    omero = ome.get("omero")
+    stage = omero.get("stage") if isinstance(omero, dict) else None
+    if not isinstance(stage, dict) or stage.get("unit") != "micrometer":
+        return {}
+    return {f"position_{axis}_um": named.number(str(stage.get(axis))) for axis in "xyz"}
 
 
 def _missing(

@@ -106,7 +106,7 @@ def _refuse_no_match(source: Path, pattern: re.Pattern[str], plate: str, left_ou
 def _planes_of(source: Path, path: str, match: re.Match[str], shape: int) -> list[dict[str, Any]]:
     """Rows of one file: its planes, or a single row that says why it is unreadable."""
     names = match.groupdict()
-    whole = _identify(names, path, shape)
+    whole = identify(names, path, shape)
     try:
         axis, pages = read_pages(source / path)
         if len(pages) > 1 and names.get(axis) is not None:
@@ -122,8 +122,14 @@ def _planes_of(source: Path, path: str, match: re.Match[str], shape: int) -> lis
     ]
 
 
-def _identify(names: dict[str, str | None], path: str, shape: int) -> dict[str, Any]:
-    """Identity of the planes of a file from the groups of its name."""
+def identify(names: dict[str, str | None], path: str, shape: int) -> dict[str, Any]:
+    """Identity of the planes of a file from the groups of its name: `well`, or `row` and `column`, and numbers.
+
+    Raises
+    ------
+    SourceError
+        If they give no well of the plate, or no whole number.
+    """
     row, column = names.get("row") or "", names.get("column") or ""
     well = names.get("well") or (f"R{row}C{column}" if row.isdigit() else row + column)
     try:

@@ -182,7 +182,7 @@ def _decode(tif: tifffile.TiffFile, number: int) -> npt.NDArray[Any]:
     if end > tif.filehandle.size or not all(page.databytecounts):
         msg = f"the file is truncated or was never finished: its pixels end at byte {end} of {tif.filehandle.size}"
         raise ImageError(msg)
-    return page.asarray()
+    return page.asarray(maxworkers=1)  # a job has one process per core already
 
 
 def _reason(error: Exception) -> str:

@@ -1,17 +1,18 @@
 """Measures of one field, channel by channel, on counts as the camera gave them."""
 
 from collections.abc import Sequence
-from hashlib import blake2b
+from hashlib import sha256
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from plateline.identity import NO_FIELD
-from plateline.qc.focus import focus_score, laplacian, power_slope, tenengrad
+from plateline.qc.focus import Light, centred, edges, spectral_focus
+from plateline.qc.kernels import BLOCK, block_means, mixed_differences
 from plateline.qc.levels import Levels, levels_of, mean, median_deviation, part, quantile
+from plateline.qc.objects import describe_objects, of_ranked
 
 METRICS = [
     "focus_score",
@@ -26,11 +27,11 @@ METRICS = [
     "range",
     "contrast",
     "debris_score",
+    "halo",
+    "roundness",
 ]
 _MAD_TO_SD = 1.4826
 _ROUNDING_SD = 12**-0.5
-# Side of the averaged blocks, pixels: smaller than a nucleus, and a hot pixel counts for a sixteenth.
-_BLOCK = 4
 # Tiles a side whose darkest blocks stand for the background there.
 _TILES = 8
 _DARK = 10
@@ -77,6 +78,10 @@ def measure_field(
           whatever the camera, 0 for a constant image.
         - `debris_score`: of the connected bright objects the largest light times radius of gyration, counts above the
           median times pixels cubed. A fibre is longer than any cell, a grain brighter.
+        - `halo`: light just outside the bright objects (8 pixels around blocks above Otsu's threshold) over that
+          inside, medians, both above the median of the rest. Nuclei end sharply. NaN for a constant image.
+        - `roundness`: share of the bright blocks that lie in objects which fill the ellipse of their moments, as nuclei
+          do. NaN without an object of 4 blocks.
         - `fingerprint`: 32 hexadecimal digits; two planes of the same pixels have the same.
     """
     rows = [
@@ -100,31 +105,29 @@ def _measure_plane(plane: npt.NDArray, full_scale: float, background_percentile:
     if not plane.size or (plane.dtype.kind == "f" and not np.isfinite(plane).all()):
         return dict.fromkeys(METRICS, np.nan)
     levels = levels_of(plane)
+    light = centred(plane, levels)
     low, background, high = (quantile(levels, percent / 100) for percent in (0.1, background_percentile, 99.9))
     foreground, snr = _foreground(plane, levels)
-    blocks = _blocks(plane)
+    blocks = _blocks(light)
+    ranked = np.sort(blocks.astype(np.float32), axis=None).astype(np.float64)
     bright = part(levels, levels.values >= full_scale).counts.sum()
     saturation = np.nan if np.isnan(full_scale) else float(bright / plane.size)
-    focus = [focus_score(plane), power_slope(plane), laplacian(plane), tenengrad(plane)]
     level = [saturation, background, _gradient(blocks), foreground, snr, high - low]
-    numbers = [*focus, *level, _contrast(plane, blocks), _debris(blocks)]
+    contrast = _contrast(light, ranked, _rounding(plane))
+    numbers = [*spectral_focus(light), *edges(light), *level, contrast, *describe_objects(blocks, ranked)]
     return dict(zip(METRICS, map(float, numbers), strict=True))
 
 
 def _hash(plane: npt.NDArray) -> str:
     """Digest of the pixels; their type and shape count."""
-    digest = blake2b(f"{plane.dtype.str} {plane.shape}".encode(), digest_size=16)
+    digest = sha256(f"{plane.dtype.str} {plane.shape}".encode())
     digest.update(np.ascontiguousarray(plane).data)
-    return digest.hexdigest()
+    return digest.hexdigest()[:32]
 
 
-def _blocks(plane: npt.NDArray) -> npt.NDArray[np.float64]:
-    """Means of blocks of `_BLOCK` pixels a side; pixels beyond the last whole one are left out. The plane if small."""
-    height, width = (side // _BLOCK for side in plane.shape)
-    if not height * width:
-        return plane.astype(np.float64)
-    whole = plane[: height * _BLOCK, : width * _BLOCK]
-    return whole.reshape(height, _BLOCK, width, _BLOCK).mean(axis=(1, 3), dtype=np.float64)
+def _blocks(light: Light) -> npt.NDArray[np.float64]:
+    """Means of whole blocks of `BLOCK` pixels a side; the plane if it is smaller than one."""
+    return block_means(light.plane) if min(light.plane.shape) >= BLOCK else light.plane.astype(np.float64)
 
 
 def _foreground(plane: npt.NDArray, levels: Levels) -> tuple[float, float]:
@@ -151,20 +154,17 @@ def _rounding(plane: npt.NDArray) -> float:
     return _ROUNDING_SD if np.issubdtype(plane.dtype, np.integer) else 0.0
 
 
-def _contrast(plane: npt.NDArray, blocks: npt.NDArray) -> float:
-    """Span of the block means over the span that the noise, seen between neighbouring pixels, gives them."""
-    low, high = np.percentile(blocks, [0.1, 99.9])
-    height, width = (side // 2 * 2 for side in plane.shape)
-    wide = np.int32 if plane.dtype.kind in "iu" and plane.dtype.itemsize <= 2 else np.float32
-    a, b, c, d = (plane[y:height:2, x:width:2].astype(wide) for y in (0, 1) for x in (0, 1))
-    # The mixed difference knows no level and no slope; its standard deviation is twice the noise's.
-    mixed = np.abs(a - b - c + d) if a.size and d.size else np.zeros(1)
-    if wide is np.int32 and mixed.max() < 2**16:
-        mixed = mixed.astype(np.uint16)  # counting these is far faster than sorting
-    noise = _MAD_TO_SD * quantile(levels_of(mixed), 0.5) / 2
-    expected = _NOISE_SPAN * max(noise, _rounding(plane)) / _BLOCK
+def _contrast(light: Light, ranked: npt.NDArray, rounding: float) -> float:
+    """Span of the sorted block means over the span that the noise, seen between neighbouring pixels, gives them."""
+    low, high = of_ranked(ranked, 0.001), of_ranked(ranked, 0.999)
     if high == low:
         return 0.0
+    # The mixed difference knows no level and no slope; its standard deviation is twice the noise's.
+    mixed = mixed_differences(light.plane)
+    if rounding and mixed.max(initial=0) < 2**16:
+        mixed = mixed.astype(np.uint16)  # counting whole numbers is far faster than sorting
+    noise = _MAD_TO_SD * quantile(levels_of(mixed), 0.5) / 2 if mixed.size else 0.0
+    expected = _NOISE_SPAN * max(noise, rounding) / BLOCK
     return (high - low) / expected if expected else np.inf
 
 
@@ -178,21 +178,3 @@ def _gradient(blocks: npt.NDArray) -> float:
     place = np.arange(_TILES) - (_TILES - 1) / 2
     rise = [(place @ dark.mean(axis)) / (place @ place) * _TILES for axis in (0, 1)]
     return abs(rise[0]) + abs(rise[1])
-
-
-def _debris(blocks: npt.NDArray) -> float:
-    """Largest light times radius of gyration of a connected bright object."""
-    if blocks.min() == blocks.max():
-        return 0.0
-    # Halfway to the brightest: cells that touch fall apart there, and what outshines them stays whole.
-    threshold = (threshold_otsu(blocks) + np.percentile(blocks, 99.9)) / 2
-    bright, number = ndimage.label(blocks > threshold, np.ones((3, 3)))
-    if not number:
-        return 0.0
-    y, x = np.nonzero(bright)
-    objects, light = bright[y, x] - 1, blocks[y, x] - np.median(blocks)
-    area = np.bincount(objects)
-    spread = sum(np.bincount(objects, at**2) / area - (np.bincount(objects, at) / area) ** 2 for at in (y, x))
-    # A block by itself has the radius of gyration of a square of its side.
-    radius = np.sqrt(np.maximum(spread, 0) + 1 / 6) * _BLOCK
-    return float((np.bincount(objects, light) * _BLOCK**2 * radius).max())

@@ -1,10 +1,14 @@
 """Sharpness of one image. Every score here keeps its value under another gain or offset of the camera."""
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft
+
+from plateline.qc.kernels import edge_sums, ring_power, windowed_ring_power
+from plateline.qc.levels import Levels, levels_of, mean
 
 # Rings of the spectrum that tell focus, in 64ths of a cycle per pixel: waves of 4 to 26 pixels. Longer ones are the
 # arrangement of the cells and the illumination, shorter ones the noise.
@@ -15,6 +19,23 @@ _NOISE_RINGS = slice(28, 40)
 _LEAST_SHARE = 0.03
 # Rings of pure noise vary by a few tenths of the floor; an image must rise clearly above that to have a focus.
 _LEAST_POWER = 2.0
+# Below, CellProfiler's slope has no two rings.
+_SMALLEST = 32
+
+
+class Light(NamedTuple):
+    """An image about a whole number near its mean, which single precision holds without loss, and its variance."""
+
+    plane: npt.NDArray[np.float32]
+    variance: float
+
+
+def centred(plane: npt.NDArray, levels: Levels) -> Light:
+    """The light of an image (Y, X) about its mean; the variance of a constant image is 0 exactly."""
+    centre = mean(levels) if len(levels.values) else 0.0
+    light = plane.astype(np.float32)
+    light -= np.float32(round(centre) if plane.dtype.kind in "iu" else centre)
+    return Light(light, mean(Levels((levels.values - centre) ** 2, levels.counts)) if len(levels.values) > 1 else 0.0)
 
 
 def power_slope(plane: npt.NDArray) -> float:
@@ -37,13 +58,7 @@ def power_slope(plane: npt.NDArray) -> float:
     Bray et al. (2012), https://doi.org/10.1177/1087057111420292; Field (1987),
     https://doi.org/10.1364/JOSAA.4.002379.
     """
-    short = min(plane.shape)
-    radii = np.arange(2, short // 8)
-    if len(radii) < 2 or plane.min() == plane.max():
-        return np.nan
-    rings, weights = _rings(plane.shape, short)
-    sums = np.bincount(rings, (_power(_centred(plane)) * weights).ravel())[radii]
-    return float(np.polyfit(np.log(radii), np.log(sums), 1)[0]) if (sums > 0).all() else np.nan
+    return spectral_focus(centred(plane, levels_of(plane)))[1]
 
 
 def focus_score(plane: npt.NDArray) -> float:
@@ -67,13 +82,33 @@ def focus_score(plane: npt.NDArray) -> float:
     -----
     `power_slope` looks at waves of 8 pixels and more, which 1 px of blur hardly touches.
     """
-    if min(plane.shape) < _RINGS or plane.min() == plane.max():
-        return np.nan
-    rings, weights = _rings(plane.shape, _RINGS)
-    windowed = _centred(plane)
-    windowed *= _window(plane.shape)
-    sums = np.bincount(rings, (_power(windowed) * weights).ravel())
-    power = sums / _ring_sizes(plane.shape, _RINGS)  # mean of a ring
+    return spectral_focus(centred(plane, levels_of(plane)))[0]
+
+
+def spectral_focus(light: Light) -> tuple[float, float]:
+    """`focus_score` and `power_slope` of an image, from one Fourier transform."""
+    height, width = light.plane.shape
+    short = min(height, width)
+    if short < _SMALLEST or not light.variance:
+        return np.nan, np.nan
+    spectrum = fft.rfft2(light.plane)
+    spectrum[0, 0] = 0
+    cycles = ring_power(spectrum, _rings(light.plane.shape, short), width, short // 8, width // 8 + 1)
+    slope = _fit_slope(cycles)
+    if short < _RINGS:
+        return np.nan, slope
+    sums = windowed_ring_power(spectrum, _rings(light.plane.shape, _RINGS), width, _NOISE_RINGS.stop)
+    return _fit_focus(sums / _ring_sizes(light.plane.shape, _RINGS)), slope
+
+
+def _fit_slope(sums: npt.NDArray[np.float64]) -> float:
+    """Slope of log power over log frequency, of the power in rings of 2 cycles and more."""
+    radii = np.arange(2, len(sums))
+    return float(np.polyfit(np.log(radii), np.log(sums[2:]), 1)[0]) if (sums[2:] > 0).all() else np.nan
+
+
+def _fit_focus(power: npt.NDArray[np.float64]) -> float:
+    """Slope above the noise, of the mean power in each ring."""
     floor = power[_NOISE_RINGS].min()
     total = power[_FOCUS_RINGS]
     # Total power 0 is a periodic image whose waves all fall on other rings.
@@ -86,76 +121,32 @@ def focus_score(plane: npt.NDArray) -> float:
     return float((share * x * np.log(signal)).sum() / (share * x**2).sum())
 
 
-def laplacian(plane: npt.NDArray) -> float:
-    """Variance of the Laplacian over that of the image; falls with blur, rises with noise.
+def edges(light: Light) -> tuple[float, float]:
+    """Variance of the Laplacian, and mean squared Sobel gradient (Tenengrad), over the variance of the image.
 
-    NaN for a constant image and one of less than 3 pixels a side; the outermost pixels have no Laplacian.
-    """
-    if min(plane.shape) < 3 or plane.min() == plane.max():
-        return np.nan
-    light = _centred(plane)
-    curvature = light[:-2, 1:-1] + light[2:, 1:-1] + light[1:-1, :-2] + light[1:-1, 2:] - 4 * light[1:-1, 1:-1]
-    return _mean_square(curvature - float(curvature.mean(dtype=np.float64))) / _mean_square(light)
-
-
-def tenengrad(plane: npt.NDArray) -> float:
-    """Mean squared Sobel gradient over the variance of the image; falls with blur, rises with noise.
-
-    NaN for a constant image and one of less than 3 pixels a side; the outermost pixels have no gradient.
+    Both fall with blur and rise with noise. NaN for a constant image and one of less than 3 pixels a side; the
+    outermost pixels have neither.
 
     References
     ----------
     Krotkov (1988), https://doi.org/10.1007/BF00127822.
     """
-    if min(plane.shape) < 3 or plane.min() == plane.max():
-        return np.nan
-    light = _centred(plane)
-    across = light[:, 2:] - light[:, :-2]
-    down = light[2:] - light[:-2]
-    across = across[:-2] + 2 * across[1:-1] + across[2:]
-    down = down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:]
-    return (_mean_square(across) + _mean_square(down)) / _mean_square(light)
-
-
-def _centred(plane: npt.NDArray) -> npt.NDArray[np.float32]:
-    """The plane about its mean; a Python float keeps it in single precision."""
-    centred = plane.astype(np.float32)
-    centred -= float(plane.mean(dtype=np.float64))
-    return centred
-
-
-def _mean_square(values: npt.NDArray[np.float32]) -> float:
-    return float(np.square(values).mean(dtype=np.float64))
-
-
-def _power(plane: npt.NDArray) -> npt.NDArray:
-    """Power of the half spectrum, (Y, X // 2 + 1)."""
-    spectrum = fft.rfft2(plane)
-    power = np.square(spectrum.real)
-    power += np.square(spectrum.imag)
-    return power
+    if min(light.plane.shape) < 3 or not light.variance:
+        return np.nan, np.nan
+    inner = (light.plane.shape[0] - 2) * (light.plane.shape[1] - 2)
+    total, squared, gradient = edge_sums(light.plane)
+    return (squared / inner - (total / inner) ** 2) / light.variance, gradient / inner / light.variance
 
 
 @lru_cache(maxsize=4)
-def _rings(shape: tuple[int, int], per_unit: int) -> tuple[npt.NDArray, npt.NDArray]:
-    """Ring of each frequency of the half spectrum, (Y * (X // 2 + 1),), and how many of the whole one it stands for."""
+def _rings(shape: tuple[int, int], per_unit: int) -> npt.NDArray[np.int16]:
+    """Ring of each frequency of the half spectrum, (Y, X // 2 + 1)."""
     frequency = np.hypot(fft.fftfreq(shape[0])[:, None], fft.rfftfreq(shape[1]))
-    weights = np.ones(frequency.shape, np.float32)
-    # The half spectrum leaves out the mirror images of all columns but that of frequency 0 and, of an even width, the
-    # last.
-    weights[:, 1 : (shape[1] + 1) // 2] = 2
-    return (frequency * per_unit).astype(np.intp).ravel(), weights
+    return np.minimum(frequency * per_unit, np.iinfo(np.int16).max).astype(np.int16)
 
 
 @lru_cache(maxsize=4)
 def _ring_sizes(shape: tuple[int, int], per_unit: int) -> npt.NDArray[np.float64]:
-    """Frequencies of the whole spectrum in each ring."""
-    rings, weights = _rings(shape, per_unit)
-    return np.bincount(rings, weights.ravel()).astype(np.float64)
-
-
-@lru_cache(maxsize=2)
-def _window(shape: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """A raised cosine, so that the borders of the image are no edges in it."""
-    rows, columns = (np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2 for side in shape)
-    return (rows[:, None] * columns).astype(np.float32)
+    """Frequencies of the whole spectrum in each ring up to those of the noise."""
+    rings = _rings(shape, per_unit)
+    return ring_power(np.ones(rings.shape, np.complex64), rings, shape[1], _NOISE_RINGS.stop, rings.shape[1])

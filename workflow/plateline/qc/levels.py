@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from plateline.qc.kernels import count_values
+
 
 class Levels(NamedTuple):
     """The distinct values of an image, rising, and the number of pixels of each."""
@@ -21,7 +23,7 @@ def levels_of(image: npt.NDArray) -> Levels:
     flat = image.ravel()
     # Beyond 16 bits a table of all values would be larger than the image.
     if flat.dtype.kind == "u" and flat.dtype.itemsize <= 2:
-        counts = np.bincount(flat)
+        counts = count_values(flat, 2 ** (8 * flat.dtype.itemsize))
         values = np.flatnonzero(counts)
         return Levels(values.astype(np.float64), counts[values])
     values, counts = np.unique(flat, return_counts=True)

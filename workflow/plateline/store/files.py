@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from plateline.errors import ConfigError, PlatemapError
+from plateline.errors import PlatemapError
 
 
 def temporary(path: Path) -> Path:
@@ -54,48 +54,20 @@ def _finite(value):
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
+def save_csv(frame: pd.DataFrame, path: str | Path) -> None:
+    """Save a table for people and spreadsheets, as CSV; text that a spreadsheet would run gets an apostrophe."""
+    text = frame.select_dtypes(exclude="number").columns
+    harmless = frame.copy()
+    for name in text:
+        harmless[name] = ["'" + v if isinstance(v, str) and v[:1] in tuple("=+@\t\r") else v for v in frame[name]]
+    write_whole(path, lambda file: harmless.to_csv(file, index=False))
+
+
 def save_array(array: npt.NDArray, path: str | Path) -> None:
     """Save an array as NPY, without pickles."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     write_whole(path, lambda file: file.write_bytes(buffer.getvalue()))
-
-
-def read_illumination(folder: str, pattern: str, *, plate: str, channel: str) -> dict[str, object]:
-    """An illumination that another program saved as NPY.
-
-    Parameters
-    ----------
-    folder : str
-        Where the files are.
-    pattern : str
-        Name of a file, with `{channel}` and, where plates have their own, `{plate}`.
-    plate, channel : str
-        What stands in their place.
-
-    Returns
-    -------
-    dict
-        `illum`, the array as it was saved, and `name`, the file and its channel.
-
-    Raises
-    ------
-    ConfigError
-        If the channel has no file, or the file is no array.
-    """
-    path = Path(folder, pattern.replace("{plate}", plate).replace("{channel}", channel))
-    if not folder or not path.is_file():
-        there = ", ".join(sorted(file.name for file in Path(folder).glob("*.npy"))[:8]) if folder else ""
-        msg = (
-            f"flatfield.provided: channel {channel!r} of plate {plate} has no illumination; expected the file {path}, "
-            f"got {there or 'no .npy file there'}: set flatfield.provided.folder and pattern"
-        )
-        raise ConfigError(msg)
-    try:
-        return {"illum": np.load(path, allow_pickle=False), "name": f"illumination {path} of channel {channel!r}"}
-    except (ValueError, OSError, EOFError) as error:
-        msg = f"flatfield.provided: {path} cannot be read as an array ({error}); expected NPY without pickles"
-        raise ConfigError(msg) from error
 
 
 def save_pages(pages: dict[str, bytes], folder: str | Path) -> None:
@@ -142,6 +114,26 @@ def read_values(path: str | Path, what: str = "plate map") -> pd.DataFrame:
     except (ValueError, OSError, KeyError, BadZipFile) as error:
         msg = f"{what} {path} cannot be read as a table ({error}); expected CSV, TSV or XLSX with a header line"
         raise PlatemapError(msg) from error
+
+
+def read_mapping(paths: Iterable[str]) -> dict[str, str]:
+    """Names of columns, theirs -> ours, from tables with the columns `theirs` and `ours`.
+
+    Raises
+    ------
+    ConfigError
+        If a column is missing.
+    """
+    names: dict[str, str] = {}
+    for path in paths:
+        table = read_values(path, "mapping of columns")
+        if not {"theirs", "ours"} <= set(table.columns):
+            msg = (
+                f"profile.imported.columns_file: {path} has {list(table.columns)}; expected the columns theirs and ours"
+            )
+            raise ConfigError(msg)
+        names |= dict(zip(table["theirs"], table["ours"].str.strip(), strict=True))
+    return names
 
 
 def read_sheets(path: str | Path) -> dict[str, pd.DataFrame]:

@@ -1,29 +1,38 @@
 """One plate as OME-Zarr 0.5: the skeleton, raw pixels, label images, and the keys that vouch for them.
 
-Axes are `tczyx` for images and `tzyx` for labels. A shard holds all channels of one time point. Every job writes whole
-shards of its own wells only. Each array's attributes name, per time point, the key and checksum of what it holds, so
-that a table and the pixels it speaks of can be compared.
+Axes are `tczyx` for images and `tzyx` for labels. A shard holds all channels of one time point and plane. The image of
+a field has one plane; where all planes of a stack are kept, they are an image of their own, `stack`, beside its labels.
+Every job writes whole shards of its own wells only. Each array's attributes name, per time point, the key and checksum
+of what it holds, so that a table and the pixels it speaks of can be compared.
 """
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import zarr
-from zarr.codecs import BloscCodec
 
 from plateline.errors import StaleError
 from plateline.identity import COMPARTMENTS, FIELD, SHAPES, row_letters, row_number, split_well
 from plateline.store.files import temporary, write_whole
-from plateline.store.shards import CHUNK, LEVEL, clear_shard, read_shard, write_shard
+from plateline.store.shards import BLOCK, CHUNK, LEVEL, clear_shard, read_shard, write_shard
 
 IMAGES = Path("results/images")
 
 # Colours of the first channels, chosen apart for colour-blind eyes; the DNA channel is blue by custom.
 COLOURS = ("00B050", "0072B2", "D55E00", "CC79A7", "F0E442", "56B4E9", "E69F00", "FFFFFF")
+# The image of a field that holds all its planes.
+STACK = "stack"
+# What a source told of a channel -> its word in the metadata.
+TOLD = {
+    "channel_name": "name",
+    "emission_nm": "emissionWave",
+    "excitation_nm": "excitationWave",
+    "exposure_ms": "exposureTime",
+}
 
 
 def images_of(plate: str) -> Path:
@@ -55,19 +64,26 @@ def lay_out(
     dtype : str
         Of the raw pixels.
     omero : dict
-        `name` and `shape` of the plate, `channels` (names in order), `pixel_size_um` (NaN unknown), `full_scale`.
+        `name` and `shape` of the plate, `channels` (names in order), `pixel_size_um` (NaN unknown), `full_scale`; where
+        the source told them, `told` (per channel, of `channel_name`, `emission_nm`, `excitation_nm`, `exposure_ms`) and
+        `positions` (well and site -> x, y, z of the stage, µm, NaN unknown). `planes` above 1 lays out stacks.
     """
     unfinished = temporary(path)
     shutil.rmtree(unfinished, ignore_errors=True)
     _write_group(unfinished, _plate_metadata(wells, omero))
     field = unfinished / ".field"
     _lay_out_field(field, times, sizes, dtype, omero)
+    positions = omero.get("positions", {})
     for well, sites in wells.items():
         row, column = split_well(well)
         _write_group(unfinished / row, {})
         _write_group(unfinished / row / column, _well_metadata(sites))
         for site in sites:
             shutil.copytree(field, unfinished / row / column / str(site))
+            if (well, site) in positions:
+                _write_group(
+                    unfinished / row / column / str(site), _field_metadata(sizes, omero, positions[well, site])
+                )
     shutil.rmtree(field)
     _replace(unfinished, path)
 
@@ -113,11 +129,21 @@ def _well_metadata(sites: list[int]) -> dict:
     return {"well": {"images": [{"path": str(site), "acquisition": 0} for site in sites]}}
 
 
+def _field_metadata(sizes: list[tuple[int, int]], omero: dict, position: tuple[float, ...] = ()) -> dict:
+    """Multiscales and omero of a field, with the position of the stage where it is known."""
+    stage = {axis: um for axis, um in zip("xyz", position, strict=False) if np.isfinite(um)}
+    held = _omero(omero) | ({"stage": stage | {"unit": "micrometer"}} if stage else {})
+    return {"multiscales": _multiscales("tczyx", sizes, omero), "omero": held}
+
+
 def _lay_out_field(path: Path, times: int, sizes: list[tuple[int, int]], dtype: str, omero: dict) -> None:
     """One empty field, the pattern of all others."""
-    _write_group(path, {"multiscales": _multiscales("tczyx", sizes, omero), "omero": _omero(omero)})
+    _write_group(path, _field_metadata(sizes, omero))
     for level, (y, x) in enumerate(sizes):
         _create(path / str(level), "tczyx", (times, len(omero["channels"]), 1, y, x), dtype)
+    if (planes := omero.get("planes", 1)) > 1:
+        _write_group(path / STACK, _field_metadata(sizes[:1], omero))
+        _create(path / STACK / "0", "tczyx", (times, len(omero["channels"]), planes, *sizes[0]), dtype)
     _write_group(path / "labels", {"labels": list(COMPARTMENTS)})
     for name in COMPARTMENTS:
         label = {"multiscales": _multiscales("tzyx", sizes, omero), "image-label": {"source": {"image": "../../"}}}
@@ -128,6 +154,9 @@ def _lay_out_field(path: Path, times: int, sizes: list[tuple[int, int]], dtype: 
 
 def _create(path: Path, axes: str, shape: tuple[int, ...], dtype: str) -> None:
     """An empty array whose shards hold all channels of one time point and plane."""
+    import zarr  # takes 0.3 s, and every job that only reads and writes shards can do without
+    from zarr.codecs import BloscCodec
+
     # Equal chunks: one that reaches beyond the image is padded, compressed and written all the same.
     pieces = [-(-size // CHUNK) if axis in "yx" else size for axis, size in zip(axes, shape, strict=True)]
     chunk = [-(-size // number) for size, number in zip(shape, pieces, strict=True)]
@@ -140,7 +169,7 @@ def _create(path: Path, axes: str, shape: tuple[int, ...], dtype: str) -> None:
         chunks=tuple(chunk),
         shards=tuple(shard),
         dtype=dtype,
-        compressors=BloscCodec(cname="zstd", clevel=LEVEL, shuffle="bitshuffle"),
+        compressors=BloscCodec(cname="zstd", clevel=LEVEL, shuffle="bitshuffle", blocksize=BLOCK),
         fill_value=0,
         dimension_names=list(axes),
     )
@@ -163,11 +192,15 @@ def _multiscales(axes: str, sizes: list[tuple[int, int]], omero: dict) -> list[d
 
 
 def _omero(omero: dict) -> dict:
+    """Channels as viewers read them; what the microscope told of each stands beside under the words of OMERO."""
     window = {"min": 0.0, "max": float(omero["full_scale"]), "start": 0.0, "end": float(omero["full_scale"])}
     channels = [
         {"label": name, "color": COLOURS[number % len(COLOURS)], "window": window, "active": True}
         for number, name in enumerate(omero["channels"])
     ]
+    for channel, told in zip(channels, omero.get("told", []), strict=False):
+        channel |= {TOLD[fact]: value for fact, value in told.items()}
+        channel |= {"exposureTimeUnit": "ms"} if "exposure_ms" in told else {}
     return {"channels": channels}
 
 
@@ -201,12 +234,29 @@ def write_field(path: Path, well: str, site: int, time: int, levels: list[npt.ND
     _vouch(field / "0", time, vouch)
 
 
+def write_planes(
+    path: Path, well: str, site: int, time: int, planes: Iterable[npt.NDArray], vouch: tuple[str, str]
+) -> None:
+    """Write all planes of a field at one time point, (C, Y, X) each; `vouch` is key and checksum of its image."""
+    array = _field_path(path, well, site) / STACK / "0"
+    _vouch(array, time, None)
+    for number, pixels in enumerate(planes):
+        write_shard(array, time, pixels[:, np.newaxis], number)
+    _vouch(array, time, vouch)
+
+
+def keeps_planes(path: Path, well: str, site: int) -> bool:
+    """Whether the plate was laid out to keep all planes of this field."""
+    return (_field_path(path, well, site) / STACK).is_dir()
+
+
 def reset_field(path: Path, well: str, site: int, time: int) -> None:
     """Take back a field's pixels: it reads as fill value, and nothing vouches for it."""
     field = _field_path(path, well, site)
-    _vouch(field / "0", time, None)
-    for level in _levels(field):
-        clear_shard(level, time)
+    for image in [field, field / STACK] if keeps_planes(path, well, site) else [field]:
+        _vouch(image / "0", time, None)
+        for level in _levels(image):
+            clear_shard(level, time)
 
 
 def reset_labels(path: Path, well: str, site: int, time: int) -> None:

@@ -11,26 +11,30 @@ from itertools import product
 from pathlib import Path
 
 import google_crc32c
-import numcodecs
+import numcodecs.blosc
 import numpy as np
 import numpy.typing as npt
 
-# Measured: larger chunks read fastest, zstd 1 with bit shuffle packs 12-bit cameras best for its time.
+# Measured: larger chunks read fastest, zstd 1 with bit shuffle packs 12-bit cameras best for its time, and in blocks of
+# 1 MiB better still and half again as fast as in those that Blosc chooses.
 CHUNK = 1024
 LEVEL = 1
+BLOCK = 2**20
 # The item size comes with the array that is encoded.
-_BLOSC = numcodecs.Blosc(cname="zstd", clevel=LEVEL, shuffle=numcodecs.Blosc.BITSHUFFLE)
+_BLOSC = numcodecs.Blosc(cname="zstd", clevel=LEVEL, shuffle=numcodecs.Blosc.BITSHUFFLE, blocksize=BLOCK)
+# A job has one process per core already.
+numcodecs.blosc.use_threads = False
 # An inner chunk that is not there has this offset and length.
 _ABSENT = 2**64 - 1
 
 
-def shard_path(array: Path, time: int, axes: int) -> Path:
-    """File of the shard of one time point: `c/{time}/0/0...`."""
-    return array.joinpath("c", str(time), *["0"] * (axes - 1))
+def shard_path(array: Path, time: int, axes: int, plane: int = 0) -> Path:
+    """File of the shard of one time point and plane: `c/{time}/0/{plane}/0/0`; labels have no channels before it."""
+    return array.joinpath("c", str(time), *["0"] * (axes - 4), str(plane), "0", "0")
 
 
-def write_shard(array: Path, time: int, pixels: npt.NDArray) -> None:
-    """Write one time point of an array, all its other axes whole.
+def write_shard(array: Path, time: int, pixels: npt.NDArray, plane: int = 0) -> None:
+    """Write one time point and plane of an array, all its other axes whole.
 
     Parameters
     ----------
@@ -39,20 +43,22 @@ def write_shard(array: Path, time: int, pixels: npt.NDArray) -> None:
     time : int
         Counted from 0.
     pixels : ndarray
-        (C, Z, Y, X) or (Z, Y, X), of the array's shape without time. All zero: the shard is taken away, since zero
+        (C, 1, Y, X) or (1, Y, X), of the array's shape without time. All zero: the shard is taken away, since zero
         is the fill value.
+    plane : int
+        Place along z, counted from 0.
     """
     chunk, dtype = _layout(array)
-    path = shard_path(array, time, pixels.ndim + 1)
+    path = shard_path(array, time, pixels.ndim + 1, plane)
     if not pixels.any():
-        clear_shard(array, time)
+        path.unlink(missing_ok=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode(pixels.astype(dtype, copy=False), chunk[1:]))
 
 
 def clear_shard(array: Path, time: int) -> None:
-    """Take one time point of an array away: it reads as fill value."""
+    """Take one time point of an array away, all its planes: it reads as fill value."""
     shutil.rmtree(array / "c" / str(time), ignore_errors=True)
 
 
@@ -110,7 +116,7 @@ def decode(
     if len(shard) < 16 * len(corners) + 4 or struct.pack("<I", google_crc32c.value(table)) != shard[-4:]:
         msg = f"the index of a shard of {len(shard)} bytes is damaged; expected that of {len(corners)} chunks"
         raise ValueError(msg)
-    pixels = np.zeros(shape, dtype)
+    pixels = np.zeros(shape, dtype)  # pages that no chunk is written to cost nothing
     wanted = range(*places.indices(shape[0]))
     for corner, (offset, length) in zip(corners, struct.iter_unpack("<2Q", table), strict=True):
         if offset == _ABSENT or not set(range(corner[0], corner[0] + chunk[0])) & set(wanted):

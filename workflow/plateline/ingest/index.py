@@ -1,18 +1,17 @@
-"""From planes on disk to fields: the index of a plate, its geometry, projection and pyramid."""
+"""The index of a plate: one row per image plane, what the source told beside it, and what all fields share."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from scipy import ndimage
 
-from plateline.errors import ImageError, SourceError
+from plateline.errors import SourceError
 from plateline.identity import FIELD, split_well
 
-# Viewers want the coarsest level to fit a small window.
-COARSEST = 512
+# Sizes of a pixel that differ by less are the same, rounded differently.
+_SAME_SIZE = 0.01
+# What a source may tell of a channel.
+TOLD = ("channel_name", "emission_nm", "excitation_nm", "exposure_ms")
 
 
 class Geometry(NamedTuple):
@@ -25,6 +24,7 @@ class Geometry(NamedTuple):
     times: int
     pixel_size_um: float
     full_scale: float
+    planes: int = 1
 
 
 def index_table(
@@ -39,7 +39,8 @@ def index_table(
     plate : str
         Name for `Metadata_Plate`.
     channels : dict of str to str
-        Channel as the source writes it -> name used from here on. Empty: names as found, letters and digits only.
+        Channel as the source writes it, or as the microscope calls it (`channel_name`) -> name used from here on.
+        Empty: names as found, letters and digits only.
 
     Returns
     -------
@@ -51,10 +52,10 @@ def index_table(
     Raises
     ------
     SourceError
-        If no channel has a name, or two would have the same.
+        If no channel has a name, two would have the same, or a name of the microscope is that of several.
     """
     found = planes["channel"].astype(str)
-    names = _own_names(found, channels, plate)
+    names = _own_names(planes, channels, plate)
     unnamed = planes[names.isna()]
     reasons = "channel " + found[names.isna()] + " has no name in ingest.plate.channels"
     index = planes.assign(Metadata_Plate=plate, Metadata_Channel=names)[names.notna()].drop(columns="channel")
@@ -72,11 +73,12 @@ def index_table(
     )
 
 
-def _own_names(found: pd.Series, channels: dict[str, str], plate: str) -> pd.Series:
+def _own_names(planes: pd.DataFrame, channels: dict[str, str], plate: str) -> pd.Series:
     """Name of each plane's channel, NaN for one that the config does not name."""
+    found = planes["channel"].astype(str)
     texts = ", ".join(sorted(set(found)))
     if channels:
-        names = found.map(channels)
+        names = found.map(_by_microscope(planes, channels, plate) | channels)
         if len(found) and names.isna().all():
             named = ", ".join(channels)
             msg = (
@@ -91,11 +93,81 @@ def _own_names(found: pd.Series, channels: dict[str, str], plate: str) -> pd.Ser
     return names
 
 
+def _by_microscope(planes: pd.DataFrame, channels: dict[str, str], plate: str) -> dict[str, str]:
+    """Channel as the source writes it -> name, of those that the config calls as the microscope does."""
+    if "channel_name" not in planes:
+        return {}
+    told = planes[planes["channel_name"] != ""].drop_duplicates(["channel", "channel_name"])
+    told = told[told["channel_name"].isin(channels) & ~told["channel"].astype(str).isin(channels)]
+    for name, rows in told.groupby("channel_name"):
+        if len(rows) > 1:
+            several = ", ".join(rows["channel"].astype(str))
+            msg = f"plate {plate}: ingest.plate.channels names {name!r}, the name of channels {several}; use these"
+            raise SourceError(msg)
+    return {str(row.channel): channels[row.channel_name] for row in told.itertuples()}
+
+
 def _ordered(index: pd.DataFrame, channels: dict[str, str]) -> list[str]:
     """Channels that have images: first as the source numbers them, then by name."""
     present = set(index["Metadata_Channel"])
     given = [channels[text] for text in sorted(channels) if channels[text] in present]
     return list(dict.fromkeys([*given, *sorted(present)]))
+
+
+def set_pixel_size(index: pd.DataFrame, pixel_size_um: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The index with the pixel size of the config, and a warning where the source told another.
+
+    Parameters
+    ----------
+    index : DataFrame
+        Of a whole plate.
+    pixel_size_um : float
+        Of all planes; 0 leaves what the source told.
+
+    Returns
+    -------
+    index : DataFrame
+    warnings : DataFrame
+        `reason` and `count` (planes); empty where the source told none, or the same to a hundredth.
+    """
+    told = index["pixel_size_um"].dropna()
+    differs = told[(told - pixel_size_um).abs() > _SAME_SIZE * pixel_size_um] if pixel_size_um else told[:0]
+    reasons = [
+        f"the source says {size:.4g} µm a pixel, ingest.plate.pixel_size_um {pixel_size_um:.4g}; the latter counts"
+        for size in differs.unique()[:1]
+    ]
+    warnings = pd.DataFrame({"reason": pd.Series(reasons, dtype=object), "count": len(differs)})
+    return (index.assign(pixel_size_um=float(pixel_size_um)) if pixel_size_um else index), warnings
+
+
+def told_of_channels(index: pd.DataFrame) -> list[dict[str, str | float]]:
+    """What the source told of each channel, in the order of the pixels: of `TOLD` what it knew, numbers as medians."""
+    told = []
+    for _, planes in index.groupby("channel"):
+        facts = {}
+        for fact in [fact for fact in TOLD if fact in planes]:
+            known = planes[fact].replace("", np.nan).dropna()
+            if len(known):
+                facts[fact] = str(known.mode()[0]) if fact == "channel_name" else float(known.median())
+        told.append(facts)
+    return told
+
+
+def stage_positions(index: pd.DataFrame) -> dict[tuple[str, int], tuple[float, float, float]]:
+    """Well and site -> x, y and z of the stage in µm, medians over the planes; of fields where x or y is known."""
+    axes = [f"position_{axis}_um" for axis in "xyz"]
+    if not set(axes) <= set(index):
+        return {}
+    places = index.groupby(["Metadata_Well", "Metadata_Site"])[axes].median().dropna(how="all", subset=axes[:2])
+    return {(str(well), int(site)): (float(x), float(y), float(z)) for (well, site), x, y, z in places.itertuples()}
+
+
+def illuminations(index: pd.DataFrame) -> dict[str, list[str]]:
+    """Channel -> paths inside the source of the illuminations that it names; channels without one are left out."""
+    if "illum" not in index:
+        return {}
+    named = index[index["illum"] != ""].groupby("Metadata_Channel")["illum"].unique()
+    return {str(channel): sorted(map(str, paths)) for channel, paths in named.items()}
 
 
 def geometry(index: pd.DataFrame) -> Geometry:
@@ -129,6 +201,7 @@ def geometry(index: pd.DataFrame) -> Geometry:
         times=int(index["Metadata_Timepoint"].max()) + 1,
         pixel_size_um=pixel_size,
         full_scale=float(readable["full_scale"].max()),
+        planes=int(index.groupby([*FIELD, "channel"]).size().max()),
     )
 
 
@@ -148,137 +221,17 @@ def facts(shared: Geometry) -> dict[str, object]:
     }
 
 
+def acquired(planes: pd.DataFrame) -> str:
+    """When the first plane of a field was taken, as the source writes it; empty where it does not tell."""
+    told = planes["acquired"] if "acquired" in planes else pd.Series(dtype=object)
+    return min((str(time) for time in told.dropna() if time), default="")
+
+
 def no_fields() -> pd.DataFrame:
     """The field table of a part without wells."""
     text = pd.Series(dtype=object)
     number = pd.Series(dtype=np.int64)
     columns = {"Metadata_Plate": text, "Metadata_Well": text, "Metadata_Site": number, "Metadata_Timepoint": number}
-    columns |= {name: text for name in ("Metadata_Key", "checksum", "status", "reason", "channels")}
+    columns |= {name: text for name in ("Metadata_Key", "checksum", "status", "reason", "acquired", "channels")}
     columns |= {"height": number, "width": number, "dtype": text}
     return pd.DataFrame(columns | {name: pd.Series(dtype=float) for name in ("full_scale", "pixel_size_um")})
-
-
-def build_field(
-    planes: pd.DataFrame,
-    shared: Geometry,
-    read: Callable[[str, int], npt.NDArray],
-    *,
-    projection: str | dict[str, str],
-) -> npt.NDArray:
-    """Pixels of one field at one time point.
-
-    Parameters
-    ----------
-    planes : DataFrame
-        Its rows of the index.
-    shared : Geometry
-        Of the plate.
-    read : callable
-        (path, page) -> (Y, X) array; may raise `ImageError`.
-    projection : str, or dict of str to str
-        How several planes of a channel become one, see `project`; for all channels, or by channel (`max` for the rest).
-
-    Returns
-    -------
-    ndarray
-        (C, Y, X) in the plate's dtype, channels in the plate's order.
-
-    Raises
-    ------
-    ImageError
-        If a plane is unreadable, missing, or unlike the rest of the plate.
-    """
-    return np.stack([_channel(planes, name, shared, read, projection) for name in shared.channels])
-
-
-def _channel(planes, name, shared, read, projection) -> npt.NDArray:
-    """One channel of a field, projected: (Y, X)."""
-    own = planes[planes["Metadata_Channel"] == name].sort_values("z")
-    if own.empty:
-        msg = f"channel {name} has no image"
-        raise ImageError(msg)
-    if (own["status"] != "ok").any():
-        raise ImageError(own.loc[own["status"] != "ok", "reason"].iloc[0])
-    stack = [read(path, page) for path, page in zip(own["path"], own["page"], strict=True)]
-    for path, plane in zip(own["path"], stack, strict=True):
-        _check_plane(plane, path, shared)
-    return project(np.stack(stack), projection if isinstance(projection, str) else projection.get(name, "max"))
-
-
-def _check_plane(plane: npt.NDArray, path: str, shared: Geometry) -> None:
-    got, expected = (plane.shape, str(plane.dtype)), ((shared.height, shared.width), shared.dtype)
-    if got != expected:
-        msg = f"{path} has shape {got[0]} and dtype {got[1]}; the plate has {expected[0]} and {expected[1]}"
-        raise ImageError(msg)
-
-
-def project(stack: npt.NDArray, projection: str) -> npt.NDArray:
-    """One plane from several.
-
-    Parameters
-    ----------
-    stack : ndarray
-        (Z, Y, X), integer or float.
-    projection : {'max', 'mean', 'middle', 'best-focus'}
-        `mean` is rounded to the stack's dtype; `middle` of an even number is the later one; `best-focus` is the plane
-        with the largest variance of the Laplacian over its squared mean, of ties the first.
-
-    Returns
-    -------
-    ndarray
-        (Y, X) of the same dtype.
-    """
-    if len(stack) == 1:
-        return stack[0]
-    if projection == "max":
-        return stack.max(axis=0)
-    if projection == "middle":
-        return stack[len(stack) // 2]
-    if projection == "best-focus":
-        return stack[np.argmax([_sharpness(plane) for plane in stack])]
-    mean = stack.mean(axis=0, dtype=np.float64)
-    return (np.rint(mean) if stack.dtype.kind in "iu" else mean).astype(stack.dtype)
-
-
-def _sharpness(plane: npt.NDArray) -> float:
-    """Variance of the Laplacian over the squared mean: relative, so that a brighter plane is not a sharper one."""
-    light = plane.astype(np.float32)
-    mean = float(light.mean())
-    return float(ndimage.laplace(light).var()) / mean**2 if mean > 0 else 0.0
-
-
-def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
-    """Height and width of each pyramid level: halved, rounded up, until at most `COARSEST` wide and high."""
-    sizes = [(height, width)]
-    while max(sizes[-1]) > COARSEST:
-        sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
-    return sizes
-
-
-def pyramid(image: npt.NDArray) -> list[npt.NDArray]:
-    """The image and its means over squares of 2, 4, ... pixels, with the sizes of `level_sizes`.
-
-    Parameters
-    ----------
-    image : ndarray
-        (C, Y, X); an odd edge is repeated once before halving.
-
-    Returns
-    -------
-    list of ndarray
-        (C, ceil(Y / 2^n), ceil(X / 2^n)) each, finest first, same dtype.
-    """
-    levels = [image]
-    for _ in level_sizes(*image.shape[-2:])[1:]:
-        levels.append(_halve(levels[-1]))
-    return levels
-
-
-def _halve(image: npt.NDArray) -> npt.NDArray:
-    height, width = image.shape[-2:]
-    even = np.pad(image, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
-    corners = even[:, 0::2, 0::2], even[:, 1::2, 0::2], even[:, 0::2, 1::2], even[:, 1::2, 1::2]
-    if image.dtype.kind in "iu":
-        wide = np.int32 if image.dtype.itemsize < 4 else np.int64
-        return ((np.sum(corners, axis=0, dtype=wide) + 2) // 4).astype(image.dtype)
-    return np.sum(corners, axis=0) / image.dtype.type(4)

@@ -1,0 +1,120 @@
+"""Nuclei by three classes: background, inside, and the rim where a nucleus ends.
+
+Owns the maps of the method `boundary`: what they are made from, what their error costs, and how labels come back.
+"""
+
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from plateline.models.depth import depth
+from plateline.models.flood import flood
+from plateline.models.loss import Foreground, foreground_loss
+from plateline.models.predict import How, nuclei
+from plateline.models.target import Target, as_they_are
+
+MAPS, STEP = 3, 1
+# Pixels no deeper than this are rim: two nuclei that touch have two pixels of it on either side.
+_RIM_PX = 2.0
+# The rim is the smallest class and the one that parts nuclei.
+_CLASS_WEIGHTS = (1.0, 1.0, 2.0)
+
+
+def encode(labels: Tensor) -> Tensor:
+    """Maps (N, 3, Y, X) of labels (N, Y, X): background, inside, rim; 1 where a pixel is of the class."""
+    deep = depth(labels)
+    inside = deep > _RIM_PX
+    return torch.stack([labels <= 0, inside, (labels > 0) & ~inside], 1).float()
+
+
+def loss(raw: Tensor, target: Tensor, weight: Tensor, foreground: Foreground) -> Tensor:
+    """Cost of what the network says: cross entropy of the classes, and the overlap of inside."""
+    classes = torch.tensor(_CLASS_WEIGHTS, device=raw.device)
+    cross = F.cross_entropy(raw, target.argmax(1), weight=classes, reduction="none")
+    inside = raw[:, 1] - torch.logsumexp(raw[:, [0, 2]], 1)
+    return (cross * weight).mean() + foreground_loss(inside, target[:, 1], weight, foreground)
+
+
+def activate(raw: Tensor) -> Tensor:
+    """Maps of the network's output: probabilities of background, inside and rim, which add to 1."""
+    return raw.softmax(1)
+
+
+def decode(maps: npt.NDArray[np.float32], *, threshold: float, prominence: float) -> npt.NDArray[np.int32]:
+    """Labels of the maps of one field.
+
+    Parameters
+    ----------
+    maps : (3, Y, X) float32
+        As `activate` gives them.
+    threshold : float
+        Least probability, of inside and rim together, of a pixel of a nucleus, 0 to 1.
+    prominence : float
+        Two peaks of inside are two nuclei when the pass between them lies this much below the lower one, 0 to 1.
+
+    Returns
+    -------
+    (Y, X) int32
+        Numbered from 1 in raster order.
+
+    References
+    ----------
+    Caicedo et al. 2019, doi:10.1002/cyto.a.23863 (three classes for nuclei).
+    """
+    return flood(maps[1], 1 - maps[0] > threshold, prominence)
+
+
+def probability(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Probability of a nucleus (Y, X) of the maps."""
+    return 1 - maps[0]
+
+
+TARGET = Target(MAPS, STEP, encode, loss, activate, probability, as_they_are, as_they_are, {"threshold": 0.5, "prominence": 0.1})
+
+
+def boundary(
+    image: npt.NDArray[np.float32],
+    *,
+    model: dict,
+    modality: str,
+    diameter_px: float,
+    mirrors: int,
+    min_area_px: int,
+    threshold: float,
+    prominence: float,
+) -> dict[str, npt.NDArray]:
+    """Nuclei by three learned classes.
+
+    Parameters
+    ----------
+    image : (C, Y, X) float32
+        ``image[0]`` stains nuclei; any unit.
+    model : dict
+        Weights and card, as `store.read_model` gives them.
+    modality : str
+        How the image was taken; refused unless the card of the model lists it.
+    diameter_px : float
+        Usual diameter of a nucleus, pixels; 0 finds it in each field.
+    mirrors : int
+        Mirrored copies whose maps are averaged with the image's own: 0, 1 or 3; each costs the time of one more.
+    min_area_px : int
+        Smaller nuclei are dropped, pixels.
+    threshold, prominence
+        As for `decode`.
+
+    Returns
+    -------
+    dict
+        ``nuclei`` (Y, X) int32, from 1 in raster order; ``confidence`` (Y, X) float32, the probability of a nucleus.
+
+    Raises
+    ------
+    ModelError
+        If the model is of another method, or was not trained on this modality.
+    """
+    how = How(modality, diameter_px, mirrors, min_area_px)
+    return nuclei(image, model, ("boundary", TARGET), partial(decode, threshold=threshold, prominence=prominence), how)

@@ -1,0 +1,269 @@
+"""Labels of a field by a trained network: its scale, its tiles, its maps, and the decoder of its method.
+
+Owns the way from an image of any size and magnification to the network and back.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from plateline.errors import ModelError
+from plateline.models.light import CURVES, curves, unit
+from plateline.models.target import Maps, Target
+from plateline.models.unet import STRIDE, from_arrays
+
+# Larger inputs go through the network in tiles of this side, each with a margin that is thrown away.
+_TILE_PX, _MARGIN_PX = 1024, 64
+# Nuclei within this factor of the network's own scale are left at theirs: rescaling would gain nothing.
+_NEAR = 1.15
+# Side of the middle of an input from which the size of its nuclei is read, and how often scales are tried.
+_SAMPLE_PX, _TRIES = 768, 3
+# Images are made no larger or smaller than by these factors.
+_FACTORS = (0.05, 4.0)
+
+Labels = npt.NDArray[np.int32]
+Decoder = Callable[[Maps], Labels]
+
+
+class Trained(NamedTuple):
+    """A network that is ready to infer, on its device; its method; the diameter of nuclei it is best at, pixels."""
+
+    network: nn.Module
+    target: Target
+    diameter_px: float
+    device: torch.device
+
+
+class How(NamedTuple):
+    """What a user says of the images: `modality`, `diameter_px` (0 unknown), `mirrors`, and `min_area_px`."""
+
+    modality: str
+    diameter_px: float
+    mirrors: int
+    min_area_px: int
+
+
+def nuclei(
+    image: npt.NDArray[np.float32], model: dict, method: tuple[str, Target], decode: Decoder, how: How
+) -> dict[str, npt.NDArray]:
+    """What a segmenter returns: ``nuclei`` (Y, X) int32 and ``confidence`` (Y, X) float32 of an image (C, Y, X).
+
+    Raises
+    ------
+    ModelError
+        If the model is of another method, or its card does not list the modality.
+    """
+    name, target = method
+    card = model["card"]
+    if card["method"] != name or how.modality not in card["modalities"]:
+        msg = (
+            f"the model is one of method {card['method']} for {', '.join(card['modalities'])}; expected {name} for "
+            f"{how.modality}; train one on such images (segment.fit), or choose another method"
+        )
+        raise ModelError(msg)
+    trained = _ready(model, target)
+    labels, confidence = find(image[0], trained, decode, diameter_px=how.diameter_px, mirrors=how.mirrors)
+    return {"nuclei": _numbered(labels, how.min_area_px), "confidence": confidence}
+
+
+# Networks that this process has prepared, by the checksum of their weights: preparing takes longer than a field.
+_READY: dict[str, "Trained"] = {}
+
+
+def _ready(model: dict, target: Target) -> "Trained":
+    """The network of a model file, on the device of this job."""
+    if model["checksum"] not in _READY:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        size = float(model["card"]["diameter_px"])
+        _READY[model["checksum"]] = prepare(model["arrays"], target, diameter_px=size, device=device)
+    return _READY[model["checksum"]]
+
+
+def _numbered(labels: Labels, min_area_px: int) -> Labels:
+    """Labels from 1 in raster order, without those of fewer pixels."""
+    area = np.bincount(labels.ravel())
+    kept = np.flatnonzero((area >= max(min_area_px, 1)) & (np.arange(area.size) > 0))
+    first = np.full(area.size, labels.size)
+    np.minimum.at(first, labels.ravel(), np.arange(labels.size)) if kept.size else None
+    number = np.zeros(area.size, np.int32)
+    number[kept[np.argsort(first[kept])]] = np.arange(1, kept.size + 1)
+    return number[labels]
+
+
+def prepare(arrays: dict[str, npt.NDArray], target: Target, *, diameter_px: float, device: torch.device) -> Trained:
+    """A network made of its weights: normalisation folded into convolutions, in the layout that runs fastest.
+
+    Parameters
+    ----------
+    arrays : dict of str to float32 arrays
+        Weights by name.
+    target : Target
+        The method whose maps it gives.
+    diameter_px : float
+        Of most nuclei it was trained on.
+    device : torch.device
+        Where it runs.
+    """
+    network = from_arrays(arrays, channels=CURVES, maps=target.maps, step=target.step)
+    network = network.to(device, memory_format=torch.channels_last)
+    example = torch.zeros(1, CURVES, 4 * STRIDE, 4 * STRIDE, device=device).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        frozen = torch.jit.freeze(torch.jit.trace(network, example))
+    return Trained(frozen, target, diameter_px, device)
+
+
+def find(
+    image: npt.NDArray[np.float32], trained: Trained, decode: Decoder, *, diameter_px: float, mirrors: int
+) -> tuple[Labels, npt.NDArray[np.float32]]:
+    """Labels of the nuclei of a field, and the probability that a pixel is one's.
+
+    Parameters
+    ----------
+    image : (Y, X) float32
+        The channel that stains nuclei, in any unit.
+    trained : Trained
+        The network.
+    decode : callable
+        Maps (K, Y, X) -> labels (Y * step, X * step).
+    diameter_px : float
+        Usual diameter of a nucleus in this image, pixels; 0 looks for it.
+    mirrors : int
+        Mirrored copies whose maps are averaged with the image's own: 0, 1 or 3.
+
+    Returns
+    -------
+    labels : (Y, X) int32
+        Numbers may have gaps.
+    probability : (Y, X) float32
+        0 to 1.
+    """
+    seen = unit(image)
+    size = diameter_px or estimate_diameter(seen, trained, decode)
+    maps = maps_at(seen, trained, scale_factor(trained.diameter_px, size), mirrors)
+    labels = decode(_enlarged(maps, trained.target, image.shape))
+    return _nearest(labels, image.shape), _bilinear(trained.target.probability(maps)[None], image.shape)[0]
+
+
+def scale_factor(own_px: float, size_px: float) -> float:
+    """By how much an image is enlarged for the network; 1 where its nuclei are about right."""
+    factor = own_px / size_px
+    return 1.0 if 1 / _NEAR < factor < _NEAR else float(np.clip(factor, *_FACTORS))
+
+
+def estimate_diameter(seen: npt.NDArray[np.float32], trained: Trained, decode: Decoder) -> float:
+    """Median diameter of the nuclei in the middle of an image, pixels, as the network itself finds them.
+
+    Parameters
+    ----------
+    seen : (Y, X) float32
+        As `unit` gives it.
+    trained, decode
+        As for `find`.
+
+    Returns
+    -------
+    float
+        The network's own diameter where no nucleus is found at any scale.
+
+    Notes
+    -----
+    The first look is at the image's own scale, the next at the scale that the one before asks for.
+    """
+    size = trained.diameter_px
+    for _ in range(_TRIES):
+        factor = scale_factor(trained.diameter_px, size)
+        labels = decode(maps_at(_middle(seen, _SAMPLE_PX / factor), trained, factor, 0))
+        areas = np.bincount(labels.ravel())[1:]
+        if not areas.any():
+            break
+        found = float(np.sqrt(4 / np.pi * np.median(areas[areas > 0]))) / factor
+        settled, size = max(found, size) < _NEAR * min(found, size), found
+        if settled:
+            break
+    return size
+
+
+def _middle(seen: npt.NDArray, side: float) -> npt.NDArray:
+    """The middle of an image, no longer than a side."""
+    cuts = [slice(max(0, int((own - side) / 2)), max(0, int((own - side) / 2)) + int(side)) for own in seen.shape]
+    return seen[tuple(cuts)]
+
+
+def maps_at(seen: npt.NDArray[np.float32], trained: Trained, factor: float, mirrors: int) -> Maps:
+    """Maps (K, Y * factor / step, X * factor / step) of an image (Y, X) enlarged by a factor, over mirrored copies."""
+    image = torch.from_numpy(np.ascontiguousarray(seen))[None, None].to(trained.device)
+    if factor != 1:
+        size = [max(1, round(side * factor)) for side in seen.shape]
+        image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
+    with torch.inference_mode():
+        return _tiled(curves(image[0]), trained, mirrors).float().cpu().numpy()
+
+
+def _tiled(image: Tensor, trained: Trained, mirrors: int) -> Tensor:
+    """Maps (K, Y / step, X / step) of an input (1, C, Y, X), in one piece or in tiles whose margins are cut off."""
+    high, wide = image.shape[2:]
+    if max(high, wide) <= _TILE_PX + 2 * _MARGIN_PX:
+        return _maps(image, trained, mirrors)
+    step = trained.target.step
+    maps = torch.empty(trained.target.maps, -(-high // step), -(-wide // step), device=image.device)
+    for y in range(0, high, _TILE_PX):
+        for x in range(0, wide, _TILE_PX):
+            top, left = max(0, y - _MARGIN_PX), max(0, x - _MARGIN_PX)
+            end_y, end_x = y + _TILE_PX + _MARGIN_PX, x + _TILE_PX + _MARGIN_PX
+            tile = _maps(image[:, :, top:end_y, left:end_x], trained, mirrors)
+            kept = tile[:, (y - top) // step :, (x - left) // step :][:, : _TILE_PX // step, : _TILE_PX // step]
+            maps[:, y // step : y // step + kept.shape[1], x // step : x // step + kept.shape[2]] = kept
+    return maps
+
+
+def _maps(image: Tensor, trained: Trained, mirrors: int) -> Tensor:
+    """Maps (K, Y / step, X / step) of an input (1, C, Y, X) of any sides, extended by its mirror image to the stride."""
+    high, wide = image.shape[2:]
+    mode = "reflect" if min(high, wide) > STRIDE else "replicate"
+    padded = F.pad(image, (0, -wide % STRIDE, 0, -high % STRIDE), mode=mode)
+    copies = [_mirrored_maps(padded, trained, axes) for axes in ((), (2,), (1,), (1, 2))[: mirrors + 1]]
+    maps = torch.stack(copies).mean(0) if mirrors else copies[0]
+    step = trained.target.step
+    return maps[:, : -(-high // step), : -(-wide // step)]
+
+
+def _mirrored_maps(image: Tensor, trained: Trained, axes: tuple[int, ...]) -> Tensor:
+    """Maps (K, Y / step, X / step) of an input (1, C, Y, X) that the network sees mirrored along axes."""
+    # Where maps are coarser than the image, the pixels they stand for must fall on such pixels again.
+    shift = trained.target.step - 1
+    for axis in axes:
+        image = image.flip(axis + 1).roll(shift, axis + 1)
+    maps = trained.target.activate(trained.network(image.to(memory_format=torch.channels_last)))[0]
+    for axis in axes:
+        maps = trained.target.mirror(maps.flip(axis).roll(shift, axis), axis)
+    return maps
+
+
+def _enlarged(maps: Maps, target: Target, shape: tuple[int, ...]) -> Maps:
+    """Maps at the resolution of an image, where theirs is lower; as they are where it is not."""
+    wanted = [-(-side // target.step) for side in shape]
+    if maps.shape[1] >= wanted[0] and maps.shape[2] >= wanted[1]:
+        return maps
+    return target.enlarge(_bilinear(maps, wanted), wanted[0] / maps.shape[1])
+
+
+def _bilinear(maps: Maps, shape: tuple[int, ...] | list[int]) -> Maps:
+    """Maps (K, Y, X) interpolated to another height and width."""
+    if maps.shape[1:] == tuple(shape):
+        return maps
+    return F.interpolate(torch.from_numpy(maps)[None], size=list(shape), mode="bilinear")[0].numpy()
+
+
+def _nearest(labels: Labels, shape: tuple[int, ...]) -> Labels:
+    """Labels at the resolution of an image: an odd last row cut off, or the nearest pixels of a finer one."""
+    if all(own <= side < own + 2 for side, own in zip(labels.shape, shape, strict=True)):
+        return np.ascontiguousarray(labels[: shape[0], : shape[1]])
+    rows, columns = (
+        ((np.arange(own) + 0.5) * side / own).astype(int) for side, own in zip(labels.shape, shape, strict=True)
+    )
+    return labels[np.ix_(rows, columns)]

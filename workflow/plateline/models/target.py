@@ -1,0 +1,39 @@
+"""What a method of segmentation is to the network: a pair of encoding labels to maps and reading maps back."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from plateline.models.loss import Foreground
+
+Maps = npt.NDArray[np.float32]
+
+
+class Target(NamedTuple):
+    """The maps of one method.
+
+    ``maps``: their number; ``step``: pixels of the image per pixel of the maps, 1 or 2; ``encode``: labels
+    (N, Y, X) -> maps (N, K, Y / step, X / step); ``loss``: output of the network, encoded labels, weights of pixels and
+    `Foreground` -> cost; ``activate``: output of the network -> maps; ``probability``: maps (K, Y, X) -> chance of a
+    nucleus (Y, X); ``enlarge``: maps (K, Y, X) whose pixels are now smaller by a factor -> maps in the new pixels;
+    ``mirror``: what the maps (K, Y, X) of a mirrored image mean for the image, by axis (1 for y, 2 for x), once they are
+    mirrored back; ``options``: usual keywords of the decoder.
+    """
+
+    maps: int
+    step: int
+    encode: Callable[[Tensor], Tensor]
+    loss: Callable[[Tensor, Tensor, Tensor, Foreground], Tensor]
+    activate: Callable[[Tensor], Tensor]
+    probability: Callable[[Maps], Maps]
+    enlarge: Callable[[Maps, float], Maps]
+    mirror: Callable[[Tensor, int], Tensor]
+    options: dict[str, float]
+
+
+def as_they_are(maps, change: float):
+    """Maps that hold neither lengths nor directions, in smaller pixels or of a mirrored image: the same."""
+    return maps

@@ -1,0 +1,103 @@
+"""What surrounds a training: which images judge it, what it is worth before and after, and the card of its model."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from plateline import metrics
+from plateline.models import boundary, distance, flow, groups, stardist
+from plateline.models.fit import TARGETS, Recipe
+from plateline.models.loss import Foreground
+from plateline.models.predict import find, prepare
+
+_DECODERS = {
+    "boundary": boundary.decode,
+    "distance": distance.decode,
+    "flow": flow.decode,
+    "stardist": stardist.decode,
+}
+
+
+def split(section: dict) -> tuple[Recipe, Foreground]:
+    """The recipe and the judgement of errors in the block `segment.fit` of the config."""
+    recipe = Recipe(**{key: section[key] for key in Recipe._fields})
+    return recipe, Foreground(**{key: section[key] for key in Foreground._fields})
+
+
+def hold_out(pairs: Sequence[dict], *, folds: int, fold: int, seed: int) -> npt.NDArray[np.bool_]:
+    """Images (N,) of one of several folds, by `groups.sources`: what judges a training and is never trained on."""
+    images, labels = [pair["image"] for pair in pairs], [pair["labels"] for pair in pairs]
+    dealt = groups.folds(
+        groups.sources(images, labels), [image.shape for image in images], count=folds, seed=seed
+    )
+    return dealt == fold
+
+
+def score(
+    arrays: dict[str, npt.NDArray], pairs: Sequence[dict], *, method: str, diameter_px: float
+) -> pd.DataFrame:
+    """Objects found, invented and missed in images by a network, with the usual options of its decoder.
+
+    Parameters
+    ----------
+    arrays : dict of str to arrays
+        Weights.
+    pairs : sequence of dict
+        `name`, `image` (Y, X) and `labels` (Y, X).
+    method : str
+        A key of `fit.TARGETS`.
+    diameter_px : float
+        The network's own scale.
+
+    Returns
+    -------
+    pd.DataFrame
+        As `metrics.match`, with ``image`` (name) and ``side`` (the longer one, pixels).
+    """
+    target = TARGETS[method]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trained = prepare(arrays, target, diameter_px=diameter_px, device=device)
+    decode = partial(_DECODERS[method], **target.options)
+    tables = []
+    for pair in pairs:
+        found, _ = find(pair["image"].astype(np.float32), trained, decode, diameter_px=0, mirrors=0)
+        table = metrics.match(pair["labels"], found)
+        tables.append(table.assign(image=pair["name"], side=max(pair["image"].shape)))
+    return pd.concat(tables, ignore_index=True)
+
+
+def card(section: dict, pairs: Sequence[dict], held_out: npt.NDArray[np.bool_], after: pd.DataFrame) -> dict:
+    """What a user must know of a model: its method, scale, data, how it was made, and what it is worth.
+
+    Parameters
+    ----------
+    section : dict
+        The block `segment.fit` it was trained by.
+    pairs : sequence of dict
+        All images it had.
+    held_out : (N,) bool
+        Those that judged it.
+    after : pd.DataFrame
+        Its `score` on these.
+    """
+    recipe, _ = split(section)
+    at_half = after[after["threshold"] == 0.5]
+    return {
+        "method": section["method"],
+        "diameter_px": recipe.diameter_px,
+        "channels": 1,
+        "stains": section["stains"],
+        "modalities": section["modalities"],
+        "data": section["data"],
+        "images": int((~held_out).sum()),
+        "nuclei": int(sum(np.count_nonzero(np.unique(pair["labels"])) for pair in pairs)),
+        "held_out_images": int(held_out.sum()),
+        "held_out_ap50": round(float(metrics.average_precision(at_half).mean()), 4),
+        "held_out_ap_mean": round(float(metrics.average_precision(after).groupby(after["image"]).mean().mean()), 4),
+        "command": "snakemake --cores all results/segment/model.safetensors",
+        "config": {"segment": {"fit": section}},
+    }

@@ -1,0 +1,38 @@
+"""Train the network of a segmenter."""
+
+import pandas as pd
+
+from plateline import ledger, log, store
+from plateline.models import training
+from plateline.models.fit import fit
+
+section, output = snakemake.params.section, snakemake.output
+
+with log.job(snakemake) as counts:
+    made = store.provenance(snakemake.params, snakemake.input)
+    pairs, left_out = store.read_pairs(section["images"], section["masks"])
+    held_out = training.hold_out(pairs, folds=section["folds"], fold=section["fold"], seed=section["seed"])
+    judges = [pair for pair, out in zip(pairs, held_out, strict=True) if out]
+    recipe, foreground = training.split(section)
+    about = {"method": section["method"], "diameter_px": recipe.diameter_px}
+    first = store.read_model(section["begin"])["arrays"] if section["begin"] else {}
+    scores = [training.score(first, judges, **about).assign(when="before")] if first else []
+    state, curve = f"{output.model}.state", []
+    images, labels = ([pair[part] for pair in pairs] for part in ("image", "labels"))
+    given = {"method": section["method"], "recipe": recipe, "foreground": foreground}
+    for check in fit(images, labels, held_out, **given, begin=store.read_state(state, made["key"]) or first):
+        store.save_state(check.state, made["key"], state)
+        curve.append({"step": check.step, "loss": check.loss, "held_out": check.held_out})
+        log.progress(check.step, recipe.steps, f"loss {check.loss:.4f}, held out {check.held_out:.4f}")
+    scores.append(training.score(check.weights, judges, **about).assign(when="after"))
+    store.save_model(check.weights, training.card(section, pairs, held_out, scores[-1]), output.model)
+    store.save_table(pd.DataFrame(curve), output.curve, made)
+    store.save_table(pd.concat(scores), output.scores, made)
+    files = len(pairs) + len(left_out)
+    entries = [
+        ledger.counted("images", files, len(pairs)),
+        ledger.noted("exclusion", "images", pd.DataFrame(left_out, columns=["name", "reason"])),
+    ]
+    store.save_table(ledger.of_job(snakemake, entries), output.ledger, made)
+    store.drop_state(state)
+    counts.update({"images": len(pairs), "steps": check.step})
