@@ -197,13 +197,14 @@ def test_objects_are_numbered_in_the_order_of_their_first_pixels(seed):
 
 
 SCHEMA = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())["properties"]["segment"]
-# Those of other packages run with stand-ins in test_segment_plugins.py.
-NAMES = [name for name, path in methods.SEGMENTERS.items() if "plugins" not in path]
+DEFAULTS = config.fill_defaults({}, SCHEMA)
+# Those of other packages run with stand-ins in test_segment_plugins.py, networks in the tests of their models.
+NAMES = [name for name, path in methods.SEGMENTERS.items() if "plugins" not in path and "model" not in DEFAULTS[name]]
 
 
 def segment_by(name, image):
     """Labels of a field by a method with the options it has by default."""
-    options = in_pixels(config.fill_defaults({}, SCHEMA)[name], float("nan"), where="a test")
+    options = in_pixels(DEFAULTS[name], float("nan"), where="a test")
     return segment_field(image, partial(methods.load("segment", name), **options), cells=CELLS, where=name)
 
 
@@ -249,7 +250,7 @@ def test_every_method_refuses_pixels_that_are_not_finite(name):
     image = picture([(30, 30)])[None].copy()
     image[0, 3, 3] = np.nan
     with pytest.raises(ImageError, match="1 pixels are not finite"):
-        methods.load("segment", name)(image, **in_pixels(config.fill_defaults({}, SCHEMA)[name], 1.0, where="a test"))
+        methods.load("segment", name)(image, **in_pixels(DEFAULTS[name], 1.0, where="a test"))
 
 
 # lengths
