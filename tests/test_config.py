@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from plateline import config, methods
+from plateline import config, methods, run
 from plateline.errors import ConfigError, EditedDuringRun
 
 ROOT = Path(__file__).parents[1]
@@ -124,6 +124,7 @@ def test_the_block_of_the_chosen_method_only():
         "nuclei_channel": "DNA",
         "options": OWN["segment"]["otsu"],
         "tile_px": 0,
+        "modality": "fluorescence",
     }
     assert "none" not in config.section(OWN, "flatfield", "plate", LINE)
     other = {**OWN, "flatfield": OWN["flatfield"] | {"method": "none"}}
@@ -370,17 +371,17 @@ def run(package, tmp_path):
     """A run that has begun."""
     Path("config.yaml").write_text("a: 1")
     Path("plates.tsv").write_text("plate\n")
-    config.begin_run(["config.yaml", "plates.tsv"], {"a": 1})
+    run.begin_run(["config.yaml", "plates.tsv"], {"a": 1})
     return package
 
 
 def test_a_run_says_what_it_rests_on(run):
-    recorded = config.read_run()
+    recorded = run.read_run()
     assert recorded["files"]["config.yaml"] == config.digest_file("config.yaml")
     assert str(run / "store" / "plate.py") in recorded["files"]
     assert recorded["versions"]["python"] == sys.version.split()[0]
     assert {"plateline", "snakemake", "numpy", "zarr"} <= set(recorded["versions"])
-    config.check_run()
+    run.check_run()
 
 
 def test_a_file_edited_or_gone_during_the_run_is_named(run):
@@ -389,14 +390,14 @@ def test_a_file_edited_or_gone_during_the_run_is_named(run):
     with pytest.raises(
         EditedDuringRun, match=r"edited while the run was on: plates.tsv, .*classical.py; start snakemake"
     ):
-        config.check_run()
+        run.check_run()
     assert config.digest_file("plates.tsv") == "missing"
 
 
 def test_a_job_by_hand_has_no_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert config.read_run() == {}
-    config.check_run()
+    assert run.read_run() == {}
+    run.check_run()
 
 
 def test_orphans_are_what_no_rule_makes(tmp_path):
@@ -426,29 +427,29 @@ def test_orphans_are_what_no_rule_makes(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir() if path.suffix == ".zarr" else path.write_text("")
-    found = config.orphans({"P1": 2}, root=tmp_path)
+    found = run.orphans({"P1": 2}, root=tmp_path)
     assert found == sorted(tmp_path / name for name in orphans)
-    assert config.orphans({"P1": 2}, root=tmp_path / "absent") == []
+    assert run.orphans({"P1": 2}, root=tmp_path / "absent") == []
 
 
 def test_a_source_is_compared_with_what_was_indexed(tmp_path):
     source, results = tmp_path / "images", tmp_path / "results"
     plate = {"plate": "P1", "source": str(source)}
-    assert config.grown(plate, results) == ""
+    assert run.grown(plate, results) == ""
     (source / "sub").mkdir(parents=True)
     (source / "sub" / "a.tif").touch()
     (results / "ingest" / "P1").mkdir(parents=True)
-    state = config.source_state(source)
+    state = run.source_state(source)
     assert state["files"] == 1
     (results / "ingest" / "P1" / "source.json").write_text(json.dumps(state))
-    assert config.grown(plate, results) == ""
+    assert run.grown(plate, results) == ""
     (source / "b.tif").touch()
-    assert "has 2 files, 1 when it was indexed" in config.grown(plate, results)
+    assert "has 2 files, 1 when it was indexed" in run.grown(plate, results)
     (source / "b.tif").unlink()
     os.utime(source / "sub" / "a.tif", (1, state["newest"] + 60))
-    assert "or newer ones" in config.grown(plate, results)
+    assert "or newer ones" in run.grown(plate, results)
     shutil.rmtree(source)
-    assert config.grown(plate, results) == ""
+    assert run.grown(plate, results) == ""
 
 
 def test_only_a_plate_from_a_table_depends_on_how_tables_are_read():

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from plateline import config, log
+from plateline import log, run
 from plateline.errors import EditedDuringRun
 
 
@@ -63,7 +63,7 @@ def test_a_log_begins_anew(job):
 def test_a_config_edited_during_the_run_stops_the_job_before_it_opens_anything(job, tmp_path, monkeypatch):
     monkeypatch.setattr(config, "PACKAGE", tmp_path / "package")
     (tmp_path / "config.yaml").write_text("a: 1")
-    config.begin_run(["config.yaml"], {})
+    run.begin_run(["config.yaml"], {})
     (tmp_path / "config.yaml").write_text("a: 2")
     opened = []
     text = r"edited while the run was on: config.yaml; start snakemake again"

@@ -12,7 +12,7 @@ from drawn import CELLS, OTSU, assert_cells, empty_fields, picture, real_field
 from plateline import config, methods, segment
 from plateline.errors import ConfigError, ImageError, LabelError
 from plateline.identity import COMPARTMENTS, NO_FIELD
-from plateline.segment import check_labels, in_pixels, object_table, segment_field
+from plateline.segment import check_labels, field, in_pixels, object_table, segment_field
 from plateline.segment.classical import otsu
 from plateline.segment.labels import number_objects
 
@@ -273,14 +273,14 @@ def test_without_a_pixel_size_only_a_length_of_zero_is_taken(size):
 
 
 def test_tiles_are_passed_on_to_a_method_that_knows_them():
-    assert segment.with_tiles(otsu, OTSU, 0) == OTSU
-    assert segment.with_tiles(otsu, OTSU, 512) == OTSU | {"tile_px": 512}
+    assert field.with_tiles(otsu, OTSU, 0) == OTSU
+    assert field.with_tiles(otsu, OTSU, 512) == OTSU | {"tile_px": 512}
 
 
 def test_tiles_for_a_method_that_knows_none_are_refused():
     def whole(image):
         return {}
 
-    assert segment.with_tiles(whole, {}, 0) == {}
+    assert field.with_tiles(whole, {}, 0) == {}
     with pytest.raises(ConfigError, match=r"segment.tile_px is 512, but whole works on whole fields; expected 0"):
-        segment.with_tiles(whole, {}, 512)
+        field.with_tiles(whole, {}, 512)

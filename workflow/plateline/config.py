@@ -1,4 +1,4 @@
-"""The params of every rule: its section of the config and the digest of its code; and the guard of a run.
+"""The params of every rule: its section of the config and the digest of its code.
 
 Standard library only: every cluster job imports this before anything else.
 """
@@ -13,11 +13,10 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 
 from plateline import methods
-from plateline.errors import ConfigError, EditedDuringRun
+from plateline.errors import ConfigError
 from plateline.sheet import is_imported
 
 PACKAGE = Path(__file__).parent
@@ -56,7 +55,6 @@ IMPORTED_FACTS = ("source", "batch", "barcode", "shape")
 # Doors that cannot change a number; the store counts by its FORMAT.
 NOT_COUNTED = {"plateline", "plateline.methods", "plateline.log", "plateline.store"}
 
-RUN = Path("results/run.json")
 # Models that come with the clone, and the one that a campaign trains.
 SHIPPED = PACKAGE.parents[1] / "resources" / "models"
 FITTED = "results/segment/model.safetensors"
@@ -315,91 +313,8 @@ def digest_file(path: str | Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:32] if path.is_file() else "missing"
 
 
-def begin_run(files: Iterable[str | Path], config: dict) -> None:
-    """Write what this run rests on to `results/run.json`: digests of its files and config, versions of its tools."""
-    files = [*files, *_method_files(config)]
-    files += sorted(path for kind in ("*.py", "*.smk") for path in PACKAGE.parent.rglob(kind))
-    tools = ("plateline", "snakemake", "numpy", "scipy", "scikit-image", "scikit-learn", "pandas", "pyarrow", "zarr")
-    run = {
-        "files": {str(file): digest_file(file) for file in files},
-        "config": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:32],
-        "versions": {"python": sys.version.split()[0]} | {tool: metadata.version(tool) for tool in tools},
-    }
-    RUN.parent.mkdir(exist_ok=True)
-    RUN.write_text(json.dumps(run, indent=1))
-
-
-def _method_files(config: dict) -> list[Path]:
+def method_files(config: dict) -> list[Path]:
     """Files of the methods that are not the package's own."""
     chosen = [methods.target(stage, name) for stage in methods.TABLES if (name := method_of(config, stage))]
     files = [_module_file(path.partition(":")[0]) for path in chosen if not path.startswith("plateline.")]
     return [file for file in files if file]
-
-
-def read_run() -> dict:
-    """What `results/run.json` says of the run; empty when a job is run by hand, without one."""
-    return json.loads(RUN.read_text()) if RUN.is_file() else {}
-
-
-def check_run() -> None:
-    """Refuse to go on when a file of the run was edited after it began.
-
-    Raises
-    ------
-    EditedDuringRun
-        Naming the files that changed.
-    """
-    recorded = read_run().get("files", {})
-    changed = [path for path, digest in recorded.items() if digest_file(path) != digest]
-    if changed:
-        msg = (
-            f"edited while the run was on: {', '.join(changed)}; start snakemake again, and it redoes what that changes"
-        )
-        raise EditedDuringRun(msg)
-
-
-def source_state(folder: str | Path) -> dict[str, float]:
-    """Number of files under a source folder, and the newest time of change among them, seconds since 1970."""
-    times = [path.stat().st_mtime for path in Path(folder).rglob("*") if path.is_file()]
-    return {"files": len(times), "newest": max(times, default=0.0)}
-
-
-def grown(plate: dict[str, str], root: str | Path = "results") -> str:
-    """Why a plate's source is not what was indexed; empty when it is, or is gone, or was never indexed."""
-    recorded = Path(root, "ingest", plate["plate"], "source.json")
-    if not recorded.is_file() or not Path(plate["source"]).is_dir():
-        return ""
-    before, now = json.loads(recorded.read_text()), source_state(plate["source"])
-    if before == now:
-        return ""
-    index = f"results/ingest/{plate['plate']}/images.parquet"
-    found = f"{plate['source']} has {now['files']} files, {before['files']} when it was indexed, or newer ones"
-    return f"plate {plate['plate']}: {found}; to take them in, run snakemake -R {index}"
-
-
-def orphans(parts: dict[str, int], root: str | Path = "results") -> list[Path]:
-    """Tables and plates under `results` that no rule of this config makes; nothing is deleted.
-
-    Parameters
-    ----------
-    parts : dict of str to int
-        Plates in use and their number of parts.
-    root : str or Path
-        Folder of results.
-
-    Returns
-    -------
-    list of Path
-        Sorted.
-    """
-    stages = [stage for stage, grains in STAGES.items() if {"plate", "part"} & set(grains)]
-    found = [path for stage in stages for path in Path(root, stage).glob("**/*.parquet")]
-    found += [*Path(root, "images").glob("*.zarr"), *Path(root, "report").glob("*/index.html")]
-    return sorted(path for path in found if _is_orphan(path.relative_to(root), parts))
-
-
-def _is_orphan(path: Path, parts: dict[str, int]) -> bool:
-    plate = re.sub(r"((\.ledger|\.positions|\.bscores)?\.parquet|\.zarr)$", "", path.parts[1])
-    part = re.match(r"part-(\d+)\.", path.name)
-    hidden = any(name.startswith(".") for name in path.parts)
-    return not hidden and (plate not in parts or bool(part and int(part[1]) > parts[plate]))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from plateline import config
+from plateline import run
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -45,7 +45,7 @@ def job(snakemake) -> Iterator[dict[str, int]]:
     counts: dict[str, int] = {}
     start = time.monotonic()
     try:
-        config.check_run()
+        run.check_run()
         yield counts
     except Exception as error:
         logger.error("%s: %s", type(error).__name__, error)

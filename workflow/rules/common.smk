@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from plateline import config as settings
+from plateline import run as runs
 from plateline import sheet as sheets
 
 SCHEMAS = Path(str(workflow.current_basedir), "..", "schemas").resolve()
@@ -210,8 +211,8 @@ def screen_ledgers(wildcards):
 
 def start_run():
     """What the run rests on goes to results/run.json; tables that no rule makes any more are named."""
-    settings.begin_run([*workflow.configfiles, config["sheet"]], config)
-    for warning in filter(None, map(settings.grown, PLATES.values())):
+    runs.begin_run([*workflow.configfiles, config["sheet"]], config)
+    for warning in filter(None, map(runs.grown, PLATES.values())):
         logger.warning(warning)
-    for path in settings.orphans({plate: len(part_numbers(plate)) for plate in PLATES}):
+    for path in runs.orphans({plate: len(part_numbers(plate)) for plate in PLATES}):
         logger.warning(f"{path} is left from an earlier config; no rule makes it now")

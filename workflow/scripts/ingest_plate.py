@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from plateline import config, ingest, ledger, log, methods, store
+from plateline import ingest, ledger, log, methods, run, store
 
 plate, section = snakemake.wildcards.plate, snakemake.params.section
 
@@ -25,7 +25,7 @@ with log.job(snakemake) as counts:
         omero={**shared._asdict(), **told, "name": plate, "shape": shape},
     )
     table = Path(snakemake.output.table)
-    store.save_json(config.source_state(section["source"]), table.with_name("source.json"))
+    store.save_json(run.source_state(section["source"]), table.with_name("source.json"))
     kept, lost = store.keep_illuminations(Path(section["source"]), ingest.illuminations(index), table, plate)
     index["illum_checksum"] = index["Metadata_Channel"].map(kept).fillna("").astype(object)
     made = store.provenance(snakemake.params, snakemake.input)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from plateline import config, log, report, store
+from plateline import log, report, run, store
 from plateline.identity import readouts_of
 
 section = snakemake.params.section
@@ -27,7 +27,7 @@ with log.job(snakemake) as counts:
         tables,
         readouts=readouts_of(wells, first=section["main_readout"]),
         evaluation=store.read_json(snakemake.input.evaluation),
-        run=config.read_run(),
+        run=run.read_run(),
         config_text=yaml.safe_dump(snakemake.config, sort_keys=False),
         top_treatments=section["top_treatments"],
         templates=store.read_texts(snakemake.input.templates),

@@ -12,10 +12,8 @@ plate, section, code = snakemake.wildcards.plate, snakemake.params.section, snak
 
 def segment_well(well, *, fields, flat, model, section, code, zarr):
     """Objects of a well, and its fields: labels written where the field is good, taken back where it is not."""
-    # The one place where what the config says of a method becomes what the method takes.
-    function = methods.load("segment", section["method"])
-    given = segment.with_tiles(function, section["options"], section["tile_px"])
-    given |= {"model": store.read_model(model)} if model else {}
+    function, model = methods.load("segment", section["method"]), store.read_model(model) if model else None
+    given = segment.options_of(function, section, model)
     wanted = [section["nuclei_channel"], *section["cell_channels"]]
     objects, rows = [segment.no_objects()], []
     for field in fields[fields["Metadata_Well"] == well].to_dict("records"):
@@ -31,7 +29,7 @@ def segment_well(well, *, fields, flat, model, section, code, zarr):
         chosen = channel_numbers(field["channels"].split("|"), wanted, key="segment", plate=field["Metadata_Plate"])
         method = partial(function, **segment.in_pixels(given, field["pixel_size_um"], where=f"plate {identity}"))
         labels = segment.segment_field(image[chosen], method, cells=section["cells"], where=f"plate {identity}")
-        key = store.chain(section, code, field["Metadata_Key"], flat["key"], given.get("model", {}).get("checksum", ""))
+        key = store.chain(section, code, field["Metadata_Key"], flat["key"], model["checksum"] if model else "")
         vouch = {"Metadata_Key": key, "checksum": store.checksum(*(labels[name] for name in COMPARTMENTS))}
         store.write_labels(zarr, *place, labels, tuple(vouch.values()))
         objects.append(segment.object_table(labels).assign(**identity, Metadata_Key=key))

@@ -1,6 +1,7 @@
 """A few wells of a plate segmented with several methods, as a page, before the plate is run; and its approval."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,9 @@ def _read(source: pixels.Plate, picked, channels: list[str]):
 def _section_of(config: dict, line: dict[str, str], method: str) -> dict:
     """The section of `segment` as the plate would see it under another method."""
     others = {column: text for column, text in line.items() if column != "segment.method"}
-    return settings.section(config | {"segment": config["segment"] | {"method": method}}, "segment", "part", others)
+    config = config | {"segment": config["segment"] | {"method": method}}
+    section = settings.section(config, "segment", "part", others)
+    return section | {"model_file": settings.model_of(config, "segment", others)}
 
 
 def _segment(
@@ -171,7 +174,8 @@ def _segment(
     found, refused = [], {}
     for name, section in sections.items():
         try:
-            results = [_segment_field(shot, section, source.pixel_size_um, plate) for shot in shots]
+            method = _method_of(section)
+            results = [_segment_field(shot, method, section["cells"], source.pixel_size_um, plate) for shot in shots]
         except (PlatelineError, TypeError, ImportError) as error:  # it lacks an option or a package: the others go on
             refused[name] = str(error)
             continue
@@ -185,11 +189,19 @@ def _segment(
     return found, refused
 
 
-def _segment_field(shot: dict[str, Any], section: dict, pixel_size_um: float, plate: str) -> tuple[dict, float]:
+def _method_of(section: dict) -> tuple[Callable, dict]:
+    """The segmenter of a section and its options, as `segment_part` takes them."""
+    function, file = methods.load("segment", section["method"]), section.get("model_file")
+    return function, segment.options_of(function, section, store.read_model(file) if file else None)
+
+
+def _segment_field(
+    shot: dict[str, Any], method: tuple[Callable, dict], cells: dict, pixel_size_um: float, plate: str
+) -> tuple[dict, float]:
     """Labels of one field, as `segment_part` makes them, and the seconds that took."""
     where = f"plate {plate} well {shot['Metadata_Well']} site {shot['Metadata_Site']}"
-    function, start = methods.load("segment", section["method"]), time.perf_counter()
-    given = segment.with_tiles(function, section["options"], section["tile_px"])
-    method = partial(function, **segment.in_pixels(given, pixel_size_um, where=where))
-    labels = segment.segment_field(shot["image"], method, cells=section["cells"], where=where)
+    function, options = method
+    start = time.perf_counter()
+    given = partial(function, **segment.in_pixels(options, pixel_size_um, where=where))
+    labels = segment.segment_field(shot["image"], given, cells=cells, where=where)
     return labels, time.perf_counter() - start

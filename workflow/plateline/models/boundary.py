@@ -80,7 +80,6 @@ def boundary(
     image: npt.NDArray[np.float32],
     *,
     model: dict,
-    modality: str,
     diameter_px: float,
     mirrors: int,
     min_area_px: int,
@@ -95,8 +94,6 @@ def boundary(
         ``image[0]`` stains nuclei; any unit.
     model : dict
         Weights and card, as `store.read_model` gives them.
-    modality : str
-        How the image was taken; refused unless the card of the model lists it.
     diameter_px : float
         Usual diameter of a nucleus, pixels; 0 finds it in each field.
     mirrors : int
@@ -114,7 +111,7 @@ def boundary(
     Raises
     ------
     ModelError
-        If the model is of another method, or was not trained on this modality.
+        If the model is of another method.
     """
-    how = How(modality, diameter_px, mirrors, min_area_px)
+    how = How(diameter_px, mirrors, min_area_px)
     return nuclei(image, model, ("boundary", TARGET), partial(decode, threshold=threshold, prominence=prominence), how)

@@ -182,7 +182,6 @@ def flow(
     image: npt.NDArray[np.float32],
     *,
     model: dict,
-    modality: str,
     diameter_px: float,
     mirrors: int,
     min_area_px: int,
@@ -197,8 +196,6 @@ def flow(
         ``image[0]`` stains nuclei; any unit.
     model : dict
         Weights and card, as `store.read_model` gives them.
-    modality : str
-        How the image was taken; refused unless the card of the model lists it.
     diameter_px : float
         Usual diameter of a nucleus, pixels; 0 finds it in each field.
     mirrors : int
@@ -216,7 +213,7 @@ def flow(
     Raises
     ------
     ModelError
-        If the model is of another method, or was not trained on this modality.
+        If the model is of another method.
     """
-    how = How(modality, diameter_px, mirrors, min_area_px)
+    how = How(diameter_px, mirrors, min_area_px)
     return nuclei(image, model, ("flow", TARGET), partial(decode, threshold=threshold, steps=steps), how)

@@ -40,9 +40,8 @@ class Trained(NamedTuple):
 
 
 class How(NamedTuple):
-    """What a user says of the images: `modality`, `diameter_px` (0 unknown), `mirrors`, and `min_area_px`."""
+    """What a user says: `diameter_px` of a nucleus (0 unknown), `mirrors` to average over, `min_area_px` of a nucleus."""
 
-    modality: str
     diameter_px: float
     mirrors: int
     min_area_px: int
@@ -56,15 +55,11 @@ def nuclei(
     Raises
     ------
     ModelError
-        If the model is of another method, or its card does not list the modality.
+        If the model is of another method.
     """
     name, target = method
-    card = model["card"]
-    if card["method"] != name or how.modality not in card["modalities"]:
-        msg = (
-            f"the model is one of method {card['method']} for {', '.join(card['modalities'])}; expected {name} for "
-            f"{how.modality}; train one on such images (segment.fit), or choose another method"
-        )
+    if model["card"]["method"] != name:
+        msg = f"the model is one of method {model['card']['method']}; expected {name}; correct segment.{name}.model"
         raise ModelError(msg)
     trained = _ready(model, target)
     labels, confidence = find(image[0], trained, decode, diameter_px=how.diameter_px, mirrors=how.mirrors)

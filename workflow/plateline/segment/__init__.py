@@ -4,7 +4,7 @@ The methods themselves are loaded by name: an edit of one must not redo the fiel
 """
 
 from plateline.segment.cells import complete
-from plateline.segment.field import in_pixels, segment_field, with_tiles
+from plateline.segment.field import in_pixels, options_of, segment_field
 from plateline.segment.labels import check_labels, count, no_fields, no_objects, object_table, status
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "no_fields",
     "no_objects",
     "object_table",
+    "options_of",
     "segment_field",
     "status",
-    "with_tiles",
 ]

@@ -7,7 +7,7 @@ from inspect import signature
 import numpy as np
 import numpy.typing as npt
 
-from plateline.errors import ConfigError
+from plateline.errors import ConfigError, ModelError
 from plateline.segment.cells import complete
 from plateline.segment.labels import check_image, check_labels
 
@@ -42,6 +42,38 @@ def segment_field(
     """
     check_image(image)
     return complete(check_labels(method(image), image.shape[1:], where=where), image, **cells)
+
+
+def options_of(method: Callable, section: dict, model: dict | None) -> dict:
+    """What the config says of a method, as the method takes it, but for lengths, which `in_pixels` converts.
+
+    Parameters
+    ----------
+    method : callable
+        A segmenter.
+    section : dict
+        The section of `segment_part`: `options`, `tile_px`, `modality`.
+    model : dict or None
+        Weights and card of its network, as `store.read_model` gives them; None for a method without one.
+
+    Raises
+    ------
+    ConfigError
+        If there are tiles, and the method knows none.
+    ModelError
+        If the card of the model does not list the modality.
+    """
+    options = with_tiles(method, section["options"], section["tile_px"])
+    if model is None:
+        return options
+    known = model["card"]["modalities"]
+    if section["modality"] not in known:
+        msg = (
+            f"segment.modality is {section['modality']}, but the model of {method.__name__} was trained on "
+            f"{', '.join(known)}; train one on such images (segment.fit), or choose another method"
+        )
+        raise ModelError(msg)
+    return options | {"model": model}
 
 
 def in_pixels(options: dict, pixel_size_um: float, *, where: str) -> dict:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from plateline.errors import PlatemapError
+from plateline.errors import ConfigError, PlatemapError
 
 
 def temporary(path: Path) -> Path:
