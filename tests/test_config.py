@@ -168,7 +168,7 @@ def test_an_override_reaches_its_plate_and_its_stage_only():
     for stage, grains in config.STAGES.items():
         for grain in grains:
             same = config.section(OWN, stage, grain, line) == config.section(OWN, stage, grain, LINE)
-            assert same == (stage != "segment")
+            assert same == ((stage, grain) != ("segment", "part"))
 
 
 def test_swapped_values_are_noticed():
@@ -297,7 +297,7 @@ def test_a_docstring_alone_in_its_body_changes_nothing(package):
 
 
 def test_a_new_format_of_the_store_changes_every_stage(package):
-    edited = changed_by(lambda: edit(package / "store" / "__init__.py", "\nFORMAT = 1\n", "\nFORMAT = 2\n"))
+    edited = changed_by(lambda: edit(package / "store" / "__init__.py", "\nFORMAT = 2\n", "\nFORMAT = 3\n"))
     assert edited == set(config.STAGES)
 
 
@@ -367,25 +367,25 @@ def test_an_unknown_method_has_no_digest(package):
 
 
 @pytest.fixture
-def run(package, tmp_path):
-    """A run that has begun."""
+def begun(package, tmp_path):
+    """The package of a run that has begun."""
     Path("config.yaml").write_text("a: 1")
     Path("plates.tsv").write_text("plate\n")
     run.begin_run(["config.yaml", "plates.tsv"], {"a": 1})
     return package
 
 
-def test_a_run_says_what_it_rests_on(run):
+def test_a_run_says_what_it_rests_on(begun):
     recorded = run.read_run()
     assert recorded["files"]["config.yaml"] == config.digest_file("config.yaml")
-    assert str(run / "store" / "plate.py") in recorded["files"]
+    assert str(begun / "store" / "plate.py") in recorded["files"]
     assert recorded["versions"]["python"] == sys.version.split()[0]
     assert {"plateline", "snakemake", "numpy", "zarr"} <= set(recorded["versions"])
     run.check_run()
 
 
-def test_a_file_edited_or_gone_during_the_run_is_named(run):
-    append(run / "segment" / "classical.py", "# even a comment\n")
+def test_a_file_edited_or_gone_during_the_run_is_named(begun):
+    append(begun / "segment" / "classical.py", "# even a comment\n")
     Path("plates.tsv").unlink()
     with pytest.raises(
         EditedDuringRun, match=r"edited while the run was on: plates.tsv, .*classical.py; start snakemake"

@@ -358,7 +358,7 @@ def test_an_added_plate_reruns_itself_and_the_screen(toy, sheet):
         ("flatfield.py", "MIN_FIELDS = 3", "MIN_FIELDS = 4", ["flatfield_plate"]),
         ("hits/dose.py", "def four_parameter(", "_ = 1\n\n\ndef four_parameter(", ["hits_screen", "report_plate"]),
         ("layouts/pattern.py", "def index(", "_ = 1\n\n\ndef index(", ["ingest_plate"]),
-        ("store/__init__.py", "FORMAT = 1", "FORMAT = 2", ["ingest_plate"]),
+        ("store/__init__.py", "FORMAT = 2", "FORMAT = 3", ["ingest_plate"]),
     ],
 )
 def test_an_edited_function_reruns_its_stage_and_later_ones(toy, edit, module, old, new, rules):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
-from plateline.config import PACKAGE, STAGES, digest_file, method_files
+from plateline import config as settings
 from plateline.errors import EditedDuringRun
 
 RUN = Path("results/run.json")
@@ -19,11 +19,11 @@ RUN = Path("results/run.json")
 
 def begin_run(files: Iterable[str | Path], config: dict) -> None:
     """Write what this run rests on to `results/run.json`: digests of its files and config, versions of its tools."""
-    files = [*files, *method_files(config)]
-    files += sorted(path for kind in ("*.py", "*.smk") for path in PACKAGE.parent.rglob(kind))
+    files = [*files, *settings.method_files(config)]
+    files += sorted(path for kind in ("*.py", "*.smk") for path in settings.PACKAGE.parent.rglob(kind))
     tools = ("plateline", "snakemake", "numpy", "scipy", "scikit-image", "scikit-learn", "pandas", "pyarrow", "zarr")
     run = {
-        "files": {str(file): digest_file(file) for file in files},
+        "files": {str(file): settings.digest_file(file) for file in files},
         "config": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:32],
         "versions": {"python": sys.version.split()[0]} | {tool: metadata.version(tool) for tool in tools},
     }
@@ -45,7 +45,7 @@ def check_run() -> None:
         Naming the files that changed.
     """
     recorded = read_run().get("files", {})
-    changed = [path for path, digest in recorded.items() if digest_file(path) != digest]
+    changed = [path for path, digest in recorded.items() if settings.digest_file(path) != digest]
     if changed:
         msg = (
             f"edited while the run was on: {', '.join(changed)}; start snakemake again, and it redoes what that changes"
@@ -87,7 +87,7 @@ def orphans(parts: dict[str, int], root: str | Path = "results") -> list[Path]:
     list of Path
         Sorted.
     """
-    stages = [stage for stage, grains in STAGES.items() if {"plate", "part"} & set(grains)]
+    stages = [stage for stage, grains in settings.STAGES.items() if {"plate", "part"} & set(grains)]
     found = [path for stage in stages for path in Path(root, stage).glob("**/*.parquet")]
     found += [*Path(root, "images").glob("*.zarr"), *Path(root, "report").glob("*/index.html")]
     return sorted(path for path in found if _is_orphan(path.relative_to(root), parts))
