@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from plateline.errors import ModelError
 from plateline.models.light import CURVES, curves, unit
 from plateline.models.target import Maps, Target
-from plateline.models.unet import STRIDE, from_arrays
+from plateline.models.unet import STRIDE, fold_norms, from_arrays
 
 # Larger inputs go through the network in tiles of this side, each with a margin that is thrown away.
 _TILE_PX, _MARGIN_PX = 1024, 64
@@ -104,12 +104,8 @@ def prepare(arrays: dict[str, npt.NDArray], target: Target, *, diameter_px: floa
     device : torch.device
         Where it runs.
     """
-    network = from_arrays(arrays, channels=CURVES, maps=target.maps, step=target.step)
-    network = network.to(device, memory_format=torch.channels_last)
-    example = torch.zeros(1, CURVES, 4 * STRIDE, 4 * STRIDE, device=device).to(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        frozen = torch.jit.freeze(torch.jit.trace(network, example))
-    return Trained(frozen, target, diameter_px, device)
+    network = fold_norms(from_arrays(arrays, channels=CURVES, maps=target.maps, step=target.step))
+    return Trained(network.to(device, memory_format=torch.channels_last), target, diameter_px, device)
 
 
 def find(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 # Channels per level, from half resolution down to a sixteenth; residual blocks per level on the way down and up.
 # Measured on two CPU cores among six shapes: the most accurate of those that keep 2.5 Mpx/s.
@@ -111,3 +112,11 @@ def from_arrays(arrays: dict[str, npt.NDArray], *, channels: int, maps: int, ste
     counters = {name: value for name, value in network.state_dict().items() if not value.is_floating_point()}
     network.load_state_dict(state | counters)
     return network.eval()
+
+
+def fold_norms(network: UNet) -> UNet:
+    """The network with every normalisation folded into the convolution before it: the same maps, sooner."""
+    for name, child in list(network.named_modules()):
+        if isinstance(child, nn.Sequential) and len(child) == 2 and isinstance(child[1], nn.BatchNorm2d):
+            network.set_submodule(name, fuse_conv_bn_eval(child[0], child[1]))
+    return network
