@@ -346,3 +346,21 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
         assert len(values) == rows
         peak = max(peak, pool.bytes_allocated() - before)
     assert peak < rows * features * 8 / 10
+
+
+# --- real data
+
+
+def test_bbbc021_plates_share_one_table(data):
+    """Ljosa's per-well means: the rows of a plate are those that pandas finds, values and all."""
+    path = data / "bbbc021" / "ljosa_jbiomolscreen_2013_per_well_mean.csv.gz"
+    if not path.is_file():
+        pytest.skip(f"no table {path}")
+    whole = pd.read_csv(path)
+    assert len(whole) == 632
+    for plate in ("Week1_22123", "Week10_40111"):
+        rows, values = everything(read(path, plate=plate))
+        own = whole[whole["Image_Metadata_Plate"] == plate]
+        assert rows["Metadata_Well"].tolist() == own["Image_Metadata_Well"].tolist()
+        assert values.shape == (len(own), 516)
+        np.testing.assert_allclose(values, own[list(values)], rtol=1e-12)
