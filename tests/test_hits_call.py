@@ -247,3 +247,14 @@ def test_features_that_not_all_plates_have_are_named():
     ]
     assert told["count"].tolist() == [2]
     assert hits.uneven_features(wells.iloc[:0]).empty
+
+
+def test_wells_of_another_pixel_size_are_not_pooled():
+    wells = screen()
+    assert hits.one_pixel_size(wells)[1].empty
+    wells["Metadata_PixelSize_um"] = np.where(wells["Metadata_Plate"] == "P3", 0.65, 0.325)
+    wells.loc[wells["Metadata_Plate"] == "P4", "Metadata_PixelSize_um"] = np.nan
+    kept, other = hits.one_pixel_size(wells)
+    assert set(kept["Metadata_Plate"]) == {"P0", "P1", "P2", "P4", "P5"}
+    assert set(other["Metadata_Plate"]) == {"P3"}
+    assert set(other["reason"]) == {"pixel size 0.65 um, most wells have 0.325 um: not pooled"}

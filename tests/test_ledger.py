@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plateline.errors import FailedPlates
-from plateline.ledger import SCHEMA, counted, entry, noted, of_job, unbalanced, verdict
+from plateline.ledger import SCHEMA, as_entry, counted, noted, of_job, unbalanced, verdict
 
 
 def job(rule="segment_part", **wildcards):
@@ -164,6 +164,6 @@ def test_an_empty_ledger_is_a_good_one():
 
 
 def test_an_entry_from_what_a_stage_told():
-    pd.testing.assert_frame_equal(entry("count", "rows", 4, 3), counted("rows", 4, 3))
+    pd.testing.assert_frame_equal(as_entry("count", "rows", 4, 3), counted("rows", 4, 3))
     rows = pd.DataFrame({"reason": ["x"], "count": [2]})
-    pd.testing.assert_frame_equal(entry("warning", "rows", rows), noted("warning", "rows", rows))
+    pd.testing.assert_frame_equal(as_entry("warning", "rows", rows), noted("warning", "rows", rows))
