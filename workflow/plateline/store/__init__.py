@@ -39,7 +39,7 @@ from plateline.store.tables import (
     save_table,
 )
 
-FORMAT = 2
+FORMAT = 1
 
 __all__ = [
     "chain",
