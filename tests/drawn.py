@@ -6,6 +6,7 @@ import numpy as np
 import tifffile
 
 from plateline.identity import COMPARTMENTS
+from plateline.segment.classical import otsu
 
 FIELDS = Path(__file__).parents[1] / "resources" / "bbbc013" / "images"
 OTSU = {"smooth_px": 1.0, "min_area_px": 40, "min_distance_px": 5}
@@ -67,3 +68,9 @@ def assert_cells(labels, shape):
     for number in numbers:
         assert (cells[nuclei == number] == number).all()
         np.testing.assert_array_equal(cytoplasm == number, (cells == number) & (nuclei == 0))
+
+
+def real_labels():
+    """Nuclei of two real fields of BBBC013 by threshold, (Y, X) int32, as shapes that cells have."""
+    for index, well in ((1, "A01"), (50, "E02")):
+        yield otsu(real_field(index, well)[:1, 100:340, 60:300], **OTSU)["nuclei"]

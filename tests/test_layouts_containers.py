@@ -220,7 +220,7 @@ CZI_XML = """<ImageDocument><Metadata><Scaling><Items>
 </Dimensions></Image></Information></Metadata></ImageDocument>"""
 
 
-def czi_block(pixels, *, pyramid=0, **at):
+def czi_block(pixels, *, pyramid=0, shrunk=1, **at):
     """An entry of the directory of `czifile.CziFile`: a plane (Y, X), or (Y, X, 3), at its place."""
     sides = {"Y": pixels.shape[0], "X": pixels.shape[1]}
     axes = [SimpleNamespace(dimension=axis, start=start, size=1) for axis, start in at.items()]
@@ -230,11 +230,13 @@ def czi_block(pixels, *, pyramid=0, **at):
     def data(resize=True):
         return pixels.reshape(*[1] * len(at), *pixels.shape[:2], *samples)
 
+    shape = (*[1] * len(at), *pixels.shape[:2], *samples)
     return SimpleNamespace(
         dimension_entries=axes,
         pyramid_type=pyramid,
         dtype="3<u2" if samples == (3,) else "<u2",
-        shape=(*[1] * len(at), *pixels.shape[:2], *samples),
+        shape=shape,
+        stored_shape=tuple(side // shrunk for side in shape) if shrunk > 1 else shape,
         data_segment=lambda: SimpleNamespace(data=data),
     )
 
@@ -244,6 +246,7 @@ def test_czi_scenes_become_wells_and_tiles_sites(monkeypatch, tmp_path):
     places = [(s, c, z, m) for s in range(3) for c in range(2) for z in range(2) for m in range(2 if s == 0 else 1)]
     blocks = [czi_block(rng.integers(0, 999, (4, 5)).astype("<u2"), S=s, C=c, Z=z, M=m) for s, c, z, m in places]
     blocks.insert(3, czi_block(np.zeros((2, 3), "<u2"), pyramid=2, S=0, C=0))
+    blocks.insert(5, czi_block(np.zeros((8, 10), "<u2"), shrunk=2, S=0, C=0))
     opened = Opened(metadata=lambda: CZI_XML, subblock_directory=blocks)
     stand_in(monkeypatch, "czifile", "CziFile", {"plate.czi": opened})
     (tmp_path / "plate.czi").write_bytes(b"")

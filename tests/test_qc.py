@@ -118,6 +118,12 @@ def test_power_under_the_window_equals_that_of_a_second_transform(shape):
         np.testing.assert_allclose(found, [power[ring == number].sum() for number in range(40)], rtol=1e-4)
 
 
+def test_other_byte_orders_are_measured_alike(files):
+    image = read_field(files[0]).astype("<u2")
+    columns = [*METRICS]
+    pd.testing.assert_frame_equal(measure(image.astype(">u2"))[columns], measure(image)[columns])
+
+
 def test_counted_values_equal_numpys():
     values = np.random.default_rng(0).integers(0, 60000, 1000).astype(np.uint16)
     np.testing.assert_array_equal(count_values(values, 2**16), np.bincount(values, minlength=2**16))

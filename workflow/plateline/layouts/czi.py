@@ -40,7 +40,7 @@ def _describe(file: Path) -> list[dict[str, Any]]:
         return [
             {**whole, **_plane(entry, scenes, channels), "page": page}
             for page, entry in enumerate(opened.subblock_directory)
-            if not entry.pyramid_type
+            if not entry.pyramid_type and entry.stored_shape == entry.shape
         ]
 
 

@@ -20,7 +20,7 @@ class Levels(NamedTuple):
 
 def levels_of(image: npt.NDArray) -> Levels:
     """Levels of an image of any shape; whole counts that are not negative are counted, others sorted."""
-    flat = image.ravel()
+    flat = image.astype(image.dtype.newbyteorder("="), copy=False).ravel()
     # Beyond 16 bits a table of all values would be larger than the image.
     if flat.dtype.kind == "u" and flat.dtype.itemsize <= 2:
         counts = count_values(flat, 2 ** (8 * flat.dtype.itemsize))

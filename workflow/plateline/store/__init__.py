@@ -45,7 +45,7 @@ from plateline.store.tables import (
     save_table,
 )
 
-FORMAT = 2
+FORMAT = 1
 
 __all__ = [
     "chain",
