@@ -73,7 +73,9 @@ def probability(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return 1 - maps[0]
 
 
-TARGET = Target(MAPS, STEP, encode, loss, activate, probability, as_they_are, as_they_are, {"threshold": 0.5, "prominence": 0.1})
+TARGET = Target(
+    MAPS, STEP, encode, loss, activate, probability, as_they_are, as_they_are, {"threshold": 0.5, "prominence": 0.1}
+)
 
 
 def boundary(

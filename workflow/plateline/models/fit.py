@@ -243,7 +243,8 @@ def _state(run: _Run, progress: dict) -> Arrays:
     state |= {f"average.{name}": array for name, array in to_arrays(run.average).items()}
     state |= {f"best.{name}": array for name, array in progress["weights"].items()}
     for number, moments in run.optimizer.state_dict()["state"].items():
-        state |= {f"optimizer.{number}.{name}": value.cpu().numpy() for name, value in moments.items()}
+        # A copy: on a CPU the array would follow the tensor.
+        state |= {f"optimizer.{number}.{name}": value.cpu().numpy().copy() for name, value in moments.items()}
     state["dice"] = run.dice.generator.get_state().numpy()
     state["progress"] = np.array([progress["step"], progress["worse"], progress["best"]], np.float64)
     return state
@@ -257,14 +258,22 @@ def _go_on(run: _Run, begin: Arrays) -> dict:
         return {"step": 0, "worse": 0, "best": math.inf, "weights": {}}
     _load(run.network, _part(begin, "network."))
     _load(run.average, _part(begin, "average."))
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key, array in _part(begin, "optimizer.").items():
-        number, _, name = key.partition(".")
-        moments.setdefault(int(number), {})[name] = torch.from_numpy(np.array(array))
-    run.optimizer.load_state_dict(run.optimizer.state_dict() | {"state": moments})
+    _load_moments(run.optimizer, _part(begin, "optimizer."))
     run.dice.generator.set_state(torch.from_numpy(np.array(begin["dice"])))
     step, worse, best = begin["progress"]
     return {"step": int(step), "worse": int(worse), "best": float(best), "weights": _part(begin, "best.")}
+
+
+def _load_moments(optimizer: torch.optim.AdamW, arrays: Arrays) -> None:
+    """Set the moments of an optimizer, in the memory order of its weights, which the fused step takes for granted."""
+    weights = optimizer.param_groups[0]["params"]
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, array in arrays.items():
+        number, _, name = key.partition(".")
+        value, weight = torch.from_numpy(np.array(array)), weights[int(number)]
+        ordered = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
+        moments.setdefault(int(number), {})[name] = ordered
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
 
 
 def _part(state: Arrays, prefix: str) -> Arrays:

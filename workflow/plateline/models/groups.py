@@ -72,9 +72,7 @@ def _thumbnail(image: npt.NDArray) -> npt.NDArray[np.float64]:
     return (mean - mean.mean()) / mean.std() if mean.std() > 0 else np.zeros_like(mean)
 
 
-def folds(
-    group: npt.NDArray[np.int64], stratum: Sequence, *, count: int, seed: int
-) -> npt.NDArray[np.int64]:
+def folds(group: npt.NDArray[np.int64], stratum: Sequence, *, count: int, seed: int) -> npt.NDArray[np.int64]:
     """Fold (N,) of each image, 0 to count - 1: whole groups, the strata spread as evenly as these allow.
 
     Parameters

@@ -31,15 +31,11 @@ def split(section: dict) -> tuple[Recipe, Foreground]:
 def hold_out(pairs: Sequence[dict], *, folds: int, fold: int, seed: int) -> npt.NDArray[np.bool_]:
     """Images (N,) of one of several folds, by `groups.sources`: what judges a training and is never trained on."""
     images, labels = [pair["image"] for pair in pairs], [pair["labels"] for pair in pairs]
-    dealt = groups.folds(
-        groups.sources(images, labels), [image.shape for image in images], count=folds, seed=seed
-    )
+    dealt = groups.folds(groups.sources(images, labels), [image.shape for image in images], count=folds, seed=seed)
     return dealt == fold
 
 
-def score(
-    arrays: dict[str, npt.NDArray], pairs: Sequence[dict], *, method: str, diameter_px: float
-) -> pd.DataFrame:
+def score(arrays: dict[str, npt.NDArray], pairs: Sequence[dict], *, method: str, diameter_px: float) -> pd.DataFrame:
     """Objects found, invented and missed in images by a network, with the usual options of its decoder.
 
     Parameters

@@ -89,7 +89,8 @@ def _blocks(width: int, count: int) -> nn.Sequential:
 def to_arrays(network: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
     """Weights and statistics of a network by name, float32; what a model file holds."""
     state = network.state_dict()
-    return {name: tensor.detach().float().cpu().numpy() for name, tensor in state.items() if tensor.is_floating_point()}
+    floats = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
+    return {name: tensor.detach().float().cpu().numpy().copy() for name, tensor in floats.items()}
 
 
 def from_arrays(arrays: dict[str, npt.NDArray], *, channels: int, maps: int, step: int) -> UNet:

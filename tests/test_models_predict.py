@@ -1,0 +1,178 @@
+"""From an image of any size and magnification through a network and back."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from drawn import empty_fields, picture, real_field
+
+from plateline import config, metrics, store
+from plateline.errors import ModelError
+from plateline.methods import SEGMENTERS, load
+from plateline.models import flow
+from plateline.models.fit import TARGETS
+from plateline.models.light import CURVES, curves, unit
+from plateline.models.predict import estimate_diameter, find, maps_at, prepare, scale_factor
+from plateline.models.unet import UNet, fold_norms, from_arrays, to_arrays
+
+NETWORKS = [name for name, path in SEGMENTERS.items() if path.startswith("plateline.models.")]
+OPTIONS = {"diameter_px": 0, "mirrors": 0, "min_area_px": 15}
+
+
+def shipped(method):
+    return store.read_model(str(config.SHIPPED / f"{method}.safetensors"))
+
+
+def segmenter(method, **changed):
+    return partial(load("segment", method), model=shipped(method), **OPTIONS | TARGETS[method].options | changed)
+
+
+def trained(method="flow", seed=0):
+    """A network that never learnt anything, but whose maps depend on every pixel."""
+    torch.manual_seed(seed)
+    target = TARGETS[method]
+    arrays = to_arrays(UNet(CURVES, target.maps, step=target.step))
+    return prepare(arrays, target, diameter_px=20.0, device=torch.device("cpu"))
+
+
+# --- the network
+
+
+def test_weights_come_back_and_folding_changes_no_map():
+    torch.manual_seed(1)
+    network = UNet(CURVES, 3)
+    for _ in range(3):
+        network(torch.rand(2, CURVES, 32, 48))  # statistics that are not those of the start
+    network.eval()
+    image = torch.rand(1, CURVES, 32, 48)
+    with torch.inference_mode():
+        before = network(image)
+        again = from_arrays(to_arrays(network), channels=CURVES, maps=3, step=1)
+        torch.testing.assert_close(again(image), before)
+        torch.testing.assert_close(fold_norms(again)(image), before, atol=1e-4, rtol=1e-4)
+    assert before.shape == (1, 3, 32, 48)
+    assert UNet(CURVES, 5, step=2)(image).shape == (1, 5, 16, 24)
+
+
+def test_a_network_refuses_weights_of_another_one():
+    arrays = to_arrays(UNet(CURVES, 3))
+    with pytest.raises(RuntimeError, match="size mismatch for head.weight"):
+        from_arrays(arrays, channels=CURVES, maps=2, step=1)
+
+
+def test_light_is_scaled_to_percentiles_and_seen_on_two_curves():
+    image = np.random.default_rng(0).gamma(2, 100, (80, 90))
+    scaled = unit(image)
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(np.percentile(scaled, [1, 99.8]), [0, 1], atol=1e-5)
+    np.testing.assert_allclose(unit(3 * image + 7), scaled, atol=1e-5)
+    assert not unit(np.full((9, 9), 5)).any()
+    seen = curves(torch.tensor([[[-3.0, 0.25, 9.0]]]))
+    assert seen.tolist() == [[[[-1.0, 0.25, 4.0]], [[0.0, 0.5, 2.0]]]]
+
+
+# --- scale, tiles, mirrors
+
+
+@pytest.mark.parametrize(("size", "factor"), [(20, 1), (22, 1), (40, 0.5), (10, 2), (1, 4), (2000, 0.05)])
+def test_images_are_rescaled_where_that_matters(size, factor):
+    assert scale_factor(20.0, size) == pytest.approx(factor)
+
+
+@pytest.mark.parametrize("method", ["flow", "stardist"])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 70), (33, 47), (64, 64)])
+def test_maps_have_the_size_of_any_image(method, shape):
+    ready = trained(method)
+    maps = maps_at(np.random.default_rng(0).random(shape, np.float32), ready, 1.0, 0)
+    step = ready.target.step
+    assert maps.shape == (ready.target.maps, -(-shape[0] // step), -(-shape[1] // step))
+    assert np.isfinite(maps).all()
+
+
+def test_tiles_give_the_maps_of_the_whole(monkeypatch):
+    ready, image = trained(), np.random.default_rng(2).random((300, 420), np.float32)
+    whole = maps_at(image, ready, 1.0, 0)
+    monkeypatch.setattr("plateline.models.predict._TILE_PX", 128)
+    tiled = maps_at(image, ready, 1.0, 0)
+    np.testing.assert_allclose(tiled, whole, atol=0.02)
+    assert np.abs(tiled - whole).mean() < 1e-3
+
+
+@pytest.mark.parametrize("method", ["flow", "stardist"])
+def test_mirrored_copies_are_averaged_where_they_belong(method):
+    ready, image = trained(method), np.random.default_rng(3).random((64, 96), np.float32)
+    averaged = maps_at(image, ready, 1.0, 3)
+    # What was averaged over all mirrored copies is the same for a mirrored image.
+    shift = ready.target.step - 1
+    mirrored = np.roll(image[:, ::-1], shift, 1)
+    again = torch.from_numpy(maps_at(np.ascontiguousarray(mirrored), ready, 1.0, 3)).flip(2).roll(shift, 2)
+    np.testing.assert_allclose(ready.target.mirror(again, 2).numpy(), averaged, atol=1e-4)
+
+
+# --- what is shipped
+
+
+@pytest.mark.parametrize("method", NETWORKS)
+def test_a_shipped_model_is_small_and_says_what_it_is(method):
+    path = config.SHIPPED / f"{method}.safetensors"
+    assert path.stat().st_size < 10e6
+    card = shipped(method)["card"]
+    assert card["method"] == method
+    assert card["modalities"] == ["fluorescence"]
+    assert {"stains", "data", "images", "nuclei", "held_out_ap50", "command", "config", "channels"} <= set(card)
+    assert store.read_json(path.with_suffix(".json")) == card
+
+
+@pytest.mark.parametrize("method", NETWORKS)
+def test_a_network_keeps_the_contract_and_agrees_with_a_threshold_on_easy_nuclei(method):
+    image = real_field(1, "A01")[:, 200:440, 200:440]
+    found = segmenter(method)(image)
+    nuclei, confidence = found["nuclei"], found["confidence"]
+    assert nuclei.dtype == np.int32
+    assert confidence.dtype == np.float32
+    assert nuclei.shape == confidence.shape == image.shape[1:]
+    numbers, firsts = np.unique(nuclei[nuclei > 0], return_index=True)
+    np.testing.assert_array_equal(numbers, np.arange(1, numbers.size + 1))
+    assert (np.diff(firsts) > 0).all()
+    assert 0 <= confidence.min() <= confidence.max() <= 1
+    easy = load("segment", "otsu")(image, smooth_px=1.0, min_area_px=40, min_distance_px=5)["nuclei"]
+    assert metrics.f1(metrics.match(easy, nuclei, [0.5]))[0] > 0.7
+
+
+@pytest.mark.parametrize("method", NETWORKS)
+@pytest.mark.parametrize("name", ["zero", "constant", "no pixels"])
+def test_an_empty_field_has_no_nuclei(method, name):
+    found = segmenter(method)(empty_fields()[name].astype(np.float32)[None])
+    assert found["nuclei"].max(initial=0) == 0
+    assert found["nuclei"].shape == empty_fields()[name].shape
+
+
+def test_scale_of_intensity_and_place_of_background_change_nothing():
+    image = picture([(30, 30), (60, 100), (80, 90)])[None]
+    first = segmenter("flow")(image)["nuclei"]
+    assert first.max() == 3
+    np.testing.assert_array_equal(segmenter("flow")(image * 40 + 100)["nuclei"], first)
+
+
+@pytest.mark.parametrize("factor", [0.6, 3])
+def test_nuclei_of_any_size_are_found_once_their_size_is(factor):
+    side = int(200 * factor)
+    centres = [(y * factor, x * factor) for y in (40, 100, 160) for x in (40, 100, 160)]
+    image = picture(centres, radius=12 * factor, shape=(side, side))
+    ready = prepare(shipped("flow")["arrays"], TARGETS["flow"], diameter_px=20.0, device=torch.device("cpu"))
+    decode = partial(flow.decode, **TARGETS["flow"].options)
+    assert estimate_diameter(unit(image), ready, decode) == pytest.approx(24 * factor, rel=0.2)
+    labels, _ = find(image, ready, decode, diameter_px=0, mirrors=0)
+    assert np.unique(labels).size == 10
+
+
+def test_small_nuclei_are_dropped():
+    image = picture([(30, 30), (60, 100)])[None]
+    assert segmenter("flow", min_area_px=15)(image)["nuclei"].max() == 2
+    assert segmenter("flow", min_area_px=5000)(image)["nuclei"].max() == 0
+
+
+def test_a_model_of_another_method_is_refused():
+    with pytest.raises(ModelError, match="the model is one of method distance; expected flow; correct segment.flow"):
+        segmenter("flow", model=shipped("distance"))(picture([(30, 30)])[None])
