@@ -51,7 +51,16 @@ CORRECTORS = {
     "mnn": "plateline.correct:MutualNeighbours",
 }
 # **options, seed -> unfitted estimator with predict_proba
-CLASSIFIERS = {"logistic": "plateline.classify:logistic"}
+CLASSIFIERS = {
+    "logistic": "plateline.classify:logistic",
+    "nearest": "plateline.classify:nearest",
+    "neighbours": "plateline.classify:neighbours",
+    "lda": "plateline.classify:lda",
+    "svm": "plateline.classify:svm",
+    "forest": "plateline.classify:forest",
+    "boosting": "plateline.classify:boosting",
+    "mlp": "plateline.models.mlp:mlp",
+}
 
 TABLES = {
     "ingest": LAYOUTS,

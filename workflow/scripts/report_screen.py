@@ -20,6 +20,7 @@ with log.job(snakemake) as counts:
         "dose": store.read_table(snakemake.input.dose_response),
         "treatments": store.read_table(snakemake.input.hits),
         "predictions": store.read_table(snakemake.input.predictions),
+        "resemblance": store.read_table(snakemake.input.resemblance),
         "ledger": store.read_table(snakemake.input.ledger),
     }
     pages = report.screen_page(
