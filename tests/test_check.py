@@ -165,8 +165,10 @@ def test_a_line_that_cannot_be_meant(line, column, text, message):
 
 def test_a_line_without_its_files_names_what_is_missing(line):
     del line["source"], line["platemap"]
-    with pytest.raises(ConfigError, match=r"plate P1: missing key 'source', 'platemap'$"):
+    with pytest.raises(ConfigError, match=r"plate P1: missing key 'source'$"):
         check_lines(line)
+    with pytest.raises(ConfigError, match=r"plate P1: missing key 'platemap'$"):
+        check_lines(line | {"source": "images", "platemap": ""})
 
 
 def test_an_unknown_column_beside_an_override_is_the_only_one_named(line):

@@ -13,20 +13,23 @@ from plateline import profile, readouts
 from plateline.errors import ConfigError
 from plateline.identity import CELL, FIELD
 from plateline.profile import (
+    aggregate_cells,
     build_profile,
     compare_exclusions,
     count_reasons,
+    count_wells,
     judge_cells,
     judge_fields,
     read_exclusions,
 )
-from plateline.profile.wells import MAD_SCALE, apply_gate, compute_quantity, in_unit
+from plateline.profile.aggregate import MAD_SCALE
+from plateline.profile.wells import apply_gate, compute_quantity, in_unit
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 AREA, GFP = "Nuclei_AreaShape_Area", "Cells_Intensity_MeanIntensity_GFP"
 KINDS = {"A01": "negative", "A02": "negative", "B01": "positive", "B02": "positive", "C01": "sample", "C02": "sample"}
-NOTHING = {"quantities": {}, "gates": {}, "readouts": {}}
+NOTHING = {"quantities": {}, "gates": {}, "readouts": {}, "min_cells": 0, "min_fields": 1}
 
 
 def fields_of(wells=KINDS, sites=(1, 2)):
@@ -65,13 +68,12 @@ def map_of(kinds=KINDS):
     return pd.DataFrame(rows, columns=["Metadata_Plate", "Metadata_Well", "Metadata_ControlType"])
 
 
-def build(cells, fields=None, kinds=KINDS, declared=None, min_cells=0, failure="", aggregate=profile.median):
+def build(cells, fields=None, kinds=KINDS, declared=None, failure="", aggregate=profile.median):
     fields = judge(fields_of(kinds))[0] if fields is None else fields
     declared = NOTHING | (declared or {})
-    platemap = map_of(kinds)
-    return build_profile(
-        cells, fields, platemap, aggregate=aggregate, declared=declared, min_cells=min_cells, failure=failure
-    )
+    features, _ = aggregate_cells(lambda names: cells[names], [AREA, GFP], cells["Metadata_Well"], aggregate)
+    counts = count_wells(map_of(kinds), cells, fields)
+    return build_profile(cells, counts, features, declared=declared, failure=failure)
 
 
 # --- fields
@@ -415,7 +417,7 @@ def test_counts_and_status_of_wells():
     values = {"A01": [1] * 5, "A02": [1] * 4, "B01": [], "C01": [1] * 9}
     fields = fields_of({well: kind for well, kind in KINDS.items() if well != "B02"})
     judged, _ = judge(fields, flags_of(fields, blank=[("C02", 1, "DNA"), ("C02", 2, "DNA")]))
-    found, _ = build(cells_of(values), judged, min_cells=5)
+    found, _ = build(cells_of(values), judged, declared={"min_cells": 5})
     found = found.set_index("Metadata_Well")
     assert found["Metadata_Object_Count"].to_dict() == {"A01": 5, "A02": 4, "B01": 0, "B02": 0, "C01": 9, "C02": 0}
     assert found["Metadata_Site_Count"].to_dict() == {"A01": 2, "A02": 2, "B01": 2, "B02": 0, "C01": 2, "C02": 0}

@@ -13,6 +13,7 @@ import jsonschema
 
 from plateline import config as settings
 from plateline import measure, methods, readouts
+from plateline import sheet as sheets
 from plateline.errors import ConfigError
 
 
@@ -120,8 +121,10 @@ def check_sheet(sheet: list[dict[str, str]], schema: dict, config: dict, config_
             msg = f"{where}: stands in {counts[line['plate']]} lines; expected one"
             raise ConfigError(msg)
         if line["use"] == "yes":
-            _check_paths(line, where)
-            methods.target("ingest", line["layout"])
+            _check_source(line, where, config)
+            _check_platemap(line, where)
+            if not sheets.is_imported(line):
+                methods.target("ingest", line["layout"])
             check_config(settings.override(config, line), config_schema, where)
             _check_overrides(line, where)
     if not any(line["use"] == "yes" for line in sheet):
@@ -140,13 +143,31 @@ def _check_overrides(line: dict[str, str], where: str) -> None:
             raise ConfigError(msg)
 
 
-def _check_paths(line: dict[str, str], where: str) -> None:
-    """A plate needs its plate map always, its source until it is ingested."""
+def _check_source(line: dict[str, str], where: str, config: dict) -> None:
+    """A plate needs its source until it is ingested; a table of profiles always."""
+    if sheets.is_imported(line):
+        imported = settings.override(config, line)["profile"]["imported"]
+        if not Path(line["source"]).exists() or not sheets.tables_of(line, imported["file"]):
+            msg = f"{where}: source: no table {line['source']!r}; expected a file of profiles or a folder of such files"
+            raise ConfigError(msg)
+        if imported["columns_file"] and not Path(imported["columns_file"]).is_file():
+            msg = f"{where}: profile.imported.columns_file: no file {imported['columns_file']!r}; expected a table"
+            raise ConfigError(msg)
+        return
     tables = [f"results/ingest/{line['plate']}/part-{part + 1}.parquet" for part in range(int(line["parts"]))]
     ingested = all(Path(table).is_file() for table in tables)
     if not ingested and not Path(line["source"]).is_dir():
         msg = f"{where}: source: no folder {line['source']!r}; expected the folder of the plate's images"
         raise ConfigError(msg)
+
+
+def _check_platemap(line: dict[str, str], where: str) -> None:
+    """A plate needs its plate map always, unless its table of profiles says what is in its wells."""
+    if not line["platemap"]:
+        if not sheets.is_imported(line):
+            msg = f"{where}: missing key 'platemap'"
+            raise ConfigError(msg)
+        return
     for file in (line["platemap"], settings.platemap_of(line) if Path(line["platemap"]).is_file() else ""):
         if not Path(file).is_file():
             msg = f"{where}: platemap: no file {file!r}; expected the plate map of this plate"

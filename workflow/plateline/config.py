@@ -18,6 +18,7 @@ from pathlib import Path
 
 from plateline import methods
 from plateline.errors import ConfigError, EditedDuringRun
+from plateline.sheet import is_imported
 
 PACKAGE = Path(__file__).parent
 
@@ -46,6 +47,9 @@ SHEET_FACTS = {
     ("platemap", "plate"): ("batch", "barcode", "shape"),
     ("assay", "plate"): ("shape",),
 }
+
+# What `profile` must know of a plate whose source is somebody else's table, as `ingest` and `platemap` do of others.
+IMPORTED_FACTS = ("source", "batch", "barcode", "shape")
 
 # Doors that cannot change a number; the store counts by its FORMAT.
 NOT_COUNTED = {"plateline", "plateline.methods", "plateline.log", "plateline.store"}
@@ -166,10 +170,12 @@ def section(config: dict, stage: str, grain: str, plate: dict[str, str] | None =
         digest stands under `model_digest`, so that new weights count as a change.
     """
     stage_config = override(config, plate or {}).get(stage, {})
-    blocks = {*GRAINS, "custom", *methods.TABLES.get(stage, {})}
+    imported = stage == "profile" and is_imported(plate or {})
+    blocks = {*GRAINS, "custom", *methods.TABLES.get(stage, {})} | (set() if imported else {"imported"})
     chosen = {key: value for key, value in stage_config.items() if key not in blocks}
     chosen |= stage_config.get(grain, {})
-    chosen |= {fact: (plate or {})[fact] for fact in SHEET_FACTS.get((stage, grain), ()) if fact in (plate or {})}
+    facts = IMPORTED_FACTS if imported else SHEET_FACTS.get((stage, grain), ())
+    chosen |= {fact: (plate or {})[fact] for fact in facts if fact in (plate or {})}
     if method := method_of(config, stage, plate):
         chosen["options"] = stage_config.get(method if method in methods.TABLES[stage] else "custom", {})
         if model := chosen["options"].get("model"):
@@ -185,7 +191,7 @@ def method_of(config: dict, stage: str, plate: dict[str, str] | None = None) -> 
 
 
 @cache
-def code_digest(stage: str, method: str | None = None) -> str:
+def code_digest(stage: str, method: str | None = None, door: str | None = None) -> str:
     """Digest of the code a stage runs, comments and docstrings apart.
 
     Covers the stage's module, the chosen method's module, and what they import inside the package; a method from
@@ -197,13 +203,15 @@ def code_digest(stage: str, method: str | None = None) -> str:
         Stage word.
     method : str, optional
         Name or import path of the chosen method.
+    door : str, optional
+        A module that reads the source for this stage, and counts as well.
 
     Returns
     -------
     str
         32 hexadecimal digits.
     """
-    roots = [f"plateline.{stage}"]
+    roots = [f"plateline.{stage}", *([door] if door else [])]
     if method:
         roots.append(methods.target(stage, method).partition(":")[0])
     found = dict(sorted(_closure(roots).items()))

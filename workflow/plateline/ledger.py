@@ -47,6 +47,11 @@ def noted(kind: str, unit: str, rows: pd.DataFrame) -> pd.DataFrame:
     return kept.assign(kind=kind, unit=unit)
 
 
+def entry(kind: str, unit: str, *told) -> pd.DataFrame:
+    """An entry from what a stage told of itself: `count` with numbers in and out, or any other kind with its rows."""
+    return counted(unit, *told) if kind == "count" else noted(kind, unit, *told)
+
+
 def of_job(job, entries: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """The entries of one job as a ledger table, full schema also when there are none.
 

@@ -31,10 +31,13 @@ FLATFIELDS = {
 }
 # (C, Y, X) float32, **options -> {compartment: (Y, X) int32}
 SEGMENTERS = {"otsu": "plateline.segment:otsu"}
-# cells frame grouped by well -> wells frame
+# features of cells and their wells, **options -> features of wells
 AGGREGATORS = {
     "mean": "plateline.profile:mean",
     "median": "plateline.profile:median",
+    "mad": "plateline.profile:mad",
+    "quantiles": "plateline.profile:quantiles",
+    "count-only": "plateline.profile:count_only",
 }
 # **options -> unfitted estimator: inductive with fit(controls, context) and transform(X, context), or transductive with
 # fit_transform(X, context)

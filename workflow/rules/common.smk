@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from plateline import config as settings
+from plateline import sheet as sheets
 
 SCHEMAS = Path(str(workflow.current_basedir), "..", "schemas").resolve()
 PAGE_FILES = sorted(
@@ -65,9 +66,9 @@ def code(stage):
     """Param: digest of the code a stage runs."""
 
     def of_rule(wildcards):
-        return settings.code_digest(
-            stage, settings.method_of(config, stage, plate_of(wildcards))
-        )
+        plate = plate_of(wildcards) or {}
+        door = "plateline.tables" if stage == "profile" and sheets.is_imported(plate) else None
+        return settings.code_digest(stage, settings.method_of(config, stage, plate), door)
 
     return of_rule
 
@@ -99,14 +100,49 @@ def platemap_file(wildcards):
     return settings.platemap_of(PLATES[wildcards.plate])
 
 
-def exclude_list(wildcards):
-    """Input: the table of wells and fields of a plate that are excluded by hand, if there is one."""
-    path = section("profile", "plate")(wildcards)["exclude_list"]
-    return [path] if path else []
+def index_table(wildcards):
+    """Input: the index of a plate's images, if it has images."""
+    if sheets.is_imported(PLATES[wildcards.plate]):
+        return []
+    return f"results/ingest/{wildcards.plate}/images.parquet"
+
+
+def profile_inputs(wildcards):
+    """Input: what a plate's wells are made from: the tables of its images, or somebody else's table of profiles."""
+    chosen = section("profile", "plate")(wildcards)
+    plate = PLATES[wildcards.plate]
+    found = {"exclusions": [chosen["exclude_list"]] if chosen["exclude_list"] else []}
+    if plate["platemap"]:
+        found["platemap"] = f"results/platemap/{wildcards.plate}.parquet"
+    if sheets.is_imported(plate):
+        mapping = chosen["imported"]["columns_file"]
+        found["source"] = sheets.tables_of(plate, chosen["imported"]["file"])
+        return found | {"columns": [mapping] if mapping else []}
+    return found | {
+        "fields": parts("results/segment/{plate}/part-{part}.fields.parquet")(wildcards),
+        "flags": f"results/qc/{wildcards.plate}/fields.parquet",
+        "objects": parts("results/segment/{plate}/part-{part}.parquet")(wildcards),
+        "cells": parts("results/measure/{plate}/part-{part}.parquet")(wildcards),
+    }
+
+
+def page_inputs(wildcards):
+    """Input: the tables of a plate's images that its page shows; none for a plate without images."""
+    if sheets.is_imported(PLATES[wildcards.plate]):
+        return {}
+    return {
+        "fields": parts("results/ingest/{plate}/part-{part}.parquet")(wildcards),
+        "segmented": parts("results/segment/{plate}/part-{part}.fields.parquet")(wildcards),
+        "flags": f"results/qc/{wildcards.plate}/fields.parquet",
+    }
 
 
 def ledgers_of(plate):
     """Ledgers of all jobs of a plate, in the order of the data."""
+    if sheets.is_imported(PLATES[plate]):
+        jobs = [f"platemap/{plate}"] if PLATES[plate]["platemap"] else []
+        jobs += [f"profile/{plate}", f"assay/{plate}"]
+        return [f"results/{job}.ledger.parquet" for job in jobs]
     jobs = [
         f"ingest/{plate}/images",
         f"platemap/{plate}",

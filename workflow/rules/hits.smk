@@ -1,7 +1,9 @@
 """Which treatments do something, and at which dose.
 
 Needs: corrected profiles and the wells of all plates.
-Makes: results/hits/hits.parquet (one treatment), wells.parquet (one well), dose_response.parquet (compound and readout).
+Makes: results/hits/hits.parquet (one treatment), hits.csv (the hits alone), wells.parquet (one well),
+features.parquet (the strongest features of a treatment), dose_response.parquet (compound and readout),
+false_positives.parquet (control wells that were called).
 """
 
 
@@ -14,6 +16,9 @@ rule hits_screen:
         table="results/hits/hits.parquet",
         wells="results/hits/wells.parquet",
         dose_response="results/hits/dose_response.parquet",
+        features="results/hits/features.parquet",
+        rates="results/hits/false_positives.parquet",
+        hits="results/hits/hits.csv",
         ledger="results/hits/hits.ledger.parquet",
     log:
         "logs/hits_screen/screen.log",

@@ -9,7 +9,7 @@ rule platemap_plate:
     """Read the plate map of a plate."""
     input:
         platemap=platemap_file,
-        index="results/ingest/{plate}/images.parquet",
+        index=index_table,
     output:
         table="results/platemap/{plate}.parquet",
         ledger="results/platemap/{plate}.ledger.parquet",

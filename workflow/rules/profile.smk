@@ -1,6 +1,7 @@
 """Cells become wells: exclusions, gates, readouts, aggregation, counts.
 
-Needs: plate map, fields with flags, objects and features of a plate; the exclusion list where there is one.
+Needs: plate map, fields with flags, objects and features of a plate, or its table of profiles; the exclusion list where
+there is one.
 Makes: results/profile/{plate}.parquet (one well).
 """
 
@@ -8,12 +9,7 @@ Makes: results/profile/{plate}.parquet (one well).
 rule profile_plate:
     """Aggregate the cells of a plate to wells."""
     input:
-        platemap="results/platemap/{plate}.parquet",
-        fields=parts("results/segment/{plate}/part-{part}.fields.parquet"),
-        flags="results/qc/{plate}/fields.parquet",
-        objects=parts("results/segment/{plate}/part-{part}.parquet"),
-        cells=parts("results/measure/{plate}/part-{part}.parquet"),
-        exclusions=exclude_list,
+        unpack(profile_inputs),
     output:
         table="results/profile/{plate}.parquet",
         ledger="results/profile/{plate}.ledger.parquet",

@@ -1,6 +1,6 @@
 """The pages a person reads.
 
-Needs: the tables of every stage, and pixels and labels for the pictures.
+Needs: the tables of every stage, and pixels and labels for the pictures, where a plate has images.
 Makes: results/report/index.html (the screen), {plate}/index.html, pictures beside them.
 """
 
@@ -8,12 +8,10 @@ Makes: results/report/index.html (the screen), {plate}/index.html, pictures besi
 rule report_plate:
     """Write the page of a plate."""
     input:
+        unpack(page_inputs),
         wells="results/profile/{plate}.parquet",
         assay="results/assay/{plate}.parquet",
         positions="results/assay/{plate}.positions.parquet",
-        fields=parts("results/ingest/{plate}/part-{part}.parquet"),
-        segmented=parts("results/segment/{plate}/part-{part}.fields.parquet"),
-        flags="results/qc/{plate}/fields.parquet",
         ledgers=plate_ledgers,
         templates=PAGE_FILES,
     output:

@@ -7,11 +7,12 @@ from plateline import ledger, log, platemap, store
 plate, section = snakemake.wildcards.plate, snakemake.params.section
 
 with log.job(snakemake) as counts:
-    index = store.read_table(snakemake.input.index, ["Metadata_Well"])
     shape = int(section["shape"])
     raw, unread = platemap.read_map(store.read_sheets(snakemake.input.platemap), plate=plate, shape=shape)
     words = {name: section[name] for name in ("columns", "controls", "unit")}
     tidy = platemap.tidy(raw, plate=plate, shape=shape, **words)
+    # A plate without images is joined with its table of profiles by the next stage.
+    index = store.read_table(snakemake.input.index, ["Metadata_Well"]) if snakemake.input.index else tidy
     wells, without_images = platemap.whole_plate(tidy, list(index["Metadata_Well"]), plate=plate)
     wells["Metadata_Batch"] = section["batch"]
     wells["Metadata_Barcode"] = section["barcode"] or plate

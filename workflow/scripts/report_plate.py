@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from plateline import log, report, store
 from plateline.identity import FIELD, readouts_of
@@ -22,17 +23,18 @@ def picture(well, title, pixels, segmented):
 
 with log.job(snakemake) as counts:
     wells = store.read_table(snakemake.input.wells)
-    pixels = store.read_tables(snakemake.input.fields)
-    segmented = store.read_tables(snakemake.input.segmented)
+    images = snakemake.input.get("fields")  # a plate that started from a table of profiles has none
+    pixels = store.read_tables(images) if images else pd.DataFrame()
+    segmented = store.read_tables(snakemake.input.segmented) if images else pd.DataFrame()
     tables = {
         "wells": wells,
         "assay": store.read_table(snakemake.input.assay),
         "positions": store.read_table(snakemake.input.positions),
-        "fields": store.read_table(snakemake.input.flags),
+        "fields": store.read_table(snakemake.input.flags) if images else pd.DataFrame(),
         "ledger": store.read_tables(snakemake.input.ledgers),
     }
     readouts = readouts_of(wells, first=section["main_readout"])
-    chosen = report.pick_wells(wells, readouts)
+    chosen = report.pick_wells(wells, readouts) if images else []
     pages = report.plate_page(
         tables,
         plate=plate,

@@ -158,6 +158,11 @@ def treatments(profiles: pd.DataFrame, *, n_permutations: int, max_fdr: float, s
     ----------
     Benjamini and Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x
     """
+    return family(try_treatments(profiles, n_permutations=n_permutations, seed=seed), max_fdr)
+
+
+def try_treatments(profiles: pd.DataFrame, *, n_permutations: int, seed: int) -> pd.DataFrame:
+    """Treatments as in `treatments`, before q: `family` adds q, family and hit."""
     wells, values = distances(profiles), _features(profiles)
     treated = ~wells["Metadata_ControlType"].isin(["negative", "blank", "exclude"]) & (
         wells["Metadata_Treatment"].fillna("") != ""
@@ -168,7 +173,7 @@ def treatments(profiles: pd.DataFrame, *, n_permutations: int, max_fdr: float, s
     ]
     table = pd.DataFrame(rows, columns=list(TREATMENT_COLUMNS))
     table["rank"] = (-table["distance"].astype(float)).rank(method="min")
-    return _family(table, max_fdr).astype(TREATMENT_COLUMNS)
+    return table
 
 
 def _features(profiles: pd.DataFrame) -> FloatArray:
@@ -247,17 +252,17 @@ def _why_no_p(wells: pd.DataFrame, n_usable: int, p: float) -> str:
     return "no feature varies among the wells of the test" if np.isnan(p) else ""
 
 
-def _family(table: pd.DataFrame, max_fdr: float) -> pd.DataFrame:
-    """Table with q, family, hit and the reasons that only the family knows."""
+def family(table: pd.DataFrame, max_fdr: float) -> pd.DataFrame:
+    """Table of tested treatments with q, family, hit and the reasons that only the family knows."""
     sample = table["Metadata_ControlType"].fillna("").str.split("|").map(lambda types: "sample" in types).astype(bool)
     tested, p = table["p"].notna(), table["p"].astype(float)
-    family = sample & tested
+    asked = sample & tested
     table["q"] = np.nan
-    if family.any():
-        table.loc[family, "q"] = false_discovery_control(p[family], method="bh")
-    table["family"] = np.where(family, f"sample treatments against negative controls, {family.sum()} tests", "")
+    if asked.any():
+        table.loc[asked, "q"] = false_discovery_control(p[asked], method="bh")
+    table["family"] = np.where(asked, f"sample treatments against negative controls, {asked.sum()} tests", "")
     table["hit"] = table["q"] <= max_fdr
     floor = table["p_floor"].astype(float)
-    table.loc[family & (floor > max_fdr), "reason"] = f"the smallest attainable p is above max_fdr {max_fdr:g}"
+    table.loc[asked & (floor > max_fdr), "reason"] = f"the smallest attainable p is above max_fdr {max_fdr:g}"
     table.loc[tested & ~sample, "reason"] = "not a sample: outside the family, no q"
-    return table
+    return table.astype(TREATMENT_COLUMNS)

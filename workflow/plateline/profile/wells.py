@@ -1,6 +1,5 @@
 """Cells that count become one row per well: counts, readouts, aggregated features."""
 
-from collections.abc import Callable
 from difflib import get_close_matches
 
 import numpy as np
@@ -9,32 +8,22 @@ import pandas as pd
 from plateline import readouts
 from plateline.errors import ConfigError
 from plateline.identity import READOUT, features_of
+from plateline.profile.aggregate import MAD_SCALE
+from plateline.profile.counts import judge_wells
+from plateline.profile.imported import blank_readouts
 
 OPERATORS = {"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide}
 FUNCTIONS = {"log2": np.log2, "log10": np.log10, "sqrt": np.sqrt, "abs": np.abs}
 COMPARISONS = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal}
-# Scale that makes the median absolute deviation of a normal distribution its standard deviation.
-MAD_SCALE = 1.4826
-
-
-def median(features: pd.DataFrame, wells: pd.Series) -> pd.DataFrame:
-    """Median of each feature per well, NaN left out; index well, sorted."""
-    return features.groupby(wells).median()
-
-
-def mean(features: pd.DataFrame, wells: pd.Series) -> pd.DataFrame:
-    """Mean of each feature per well, NaN left out; index well, sorted."""
-    return features.groupby(wells).mean()
 
 
 def build_profile(
     cells: pd.DataFrame,
-    fields: pd.DataFrame,
-    platemap: pd.DataFrame,
+    counts: pd.DataFrame,
+    features: pd.DataFrame,
     *,
-    aggregate: Callable[[pd.DataFrame, pd.Series], pd.DataFrame],
-    declared: dict[str, dict],
-    min_cells: int,
+    declared: dict,
+    kind: str = "cells",
     failure: str = "",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per well of the plate map: identity, counts, readouts, features.
@@ -42,17 +31,16 @@ def build_profile(
     Parameters
     ----------
     cells : DataFrame
-        Cells that count: identity and features.
-    fields : DataFrame
-        All fields with `reason`, from `judge_fields`.
-    platemap : DataFrame
-        One row per well.
-    aggregate : callable
-        Features and well of each cell -> one row per well.
+        Cells that count: identity, and the features that the readouts name.
+    counts : DataFrame
+        The plate map with the counts of each well, from `count_wells`.
+    features : DataFrame
+        Aggregated features, index well, from `aggregate_cells`.
     declared : dict
-        `quantities`, `gates` and `readouts` of the config.
-    min_cells : int
-        A well with fewer keeps its row with status `few cells`.
+        The section: `quantities`, `gates` and `readouts`; `min_cells` and `min_fields`, of which a well with fewer
+        keeps its row with status `few cells` or `few fields`.
+    kind : {'cells', 'fields', 'wells'}
+        What a row of `cells` is; readouts that need cells one by one are not estimable from others.
     failure : str
         Why the plate is given up; all its wells get status `failed`.
 
@@ -63,42 +51,14 @@ def build_profile(
     warnings : DataFrame
         `reason` per thing that could not be computed.
     """
-    wells = _counts(platemap, cells, fields)
-    wells["Metadata_Status"], wells["Metadata_Reason"] = _status(wells, min_cells, failure)
-    trees = readouts.parse(declared["quantities"], declared["gates"], declared["readouts"])
-    columns, warnings = _readouts(cells, wells, *trees)
-    features = aggregate(cells[features_of(list(cells.columns))], cells["Metadata_Well"])
+    wells = counts.copy()
+    wells["Metadata_Status"], wells["Metadata_Reason"] = judge_wells(wells, declared, failure)
+    quantities, gates, called = (declared[name] for name in ("quantities", "gates", "readouts"))
+    quantities, gates, called = readouts.parse(quantities, gates, called)
+    columns, warnings = _readouts(cells, wells, quantities, gates, called)
     features = features.reindex(wells["Metadata_Well"]).reset_index(drop=True)
     profile = pd.concat([wells.reset_index(drop=True), columns.reset_index(drop=True), features], axis=1)
-    return profile, pd.DataFrame({"reason": warnings}, dtype=object)
-
-
-def _counts(platemap: pd.DataFrame, cells: pd.DataFrame, fields: pd.DataFrame) -> pd.DataFrame:
-    """The plate map with the number of cells and of valid and expected fields of each well."""
-    well = platemap["Metadata_Well"]
-    valid = fields[fields["reason"] == ""]
-    expected = fields.groupby("Metadata_Well").size()
-    return platemap.assign(
-        Metadata_Object_Count=well.map(cells.groupby("Metadata_Well").size()).fillna(0).astype(int),
-        Metadata_Site_Count=well.map(valid.groupby("Metadata_Well").size()).fillna(0).astype(int),
-        Metadata_Sites_Expected=int(expected.max()) if len(expected) else 0,
-    )
-
-
-def _status(wells: pd.DataFrame, min_cells: int, failure: str) -> tuple[pd.Series, pd.Series]:
-    """Status and reason of each well."""
-    few = wells["Metadata_Object_Count"] < min_cells
-    empty = wells["Metadata_Site_Count"] == 0
-    status = np.select([empty, few], ["no images", "few cells"], "ok")
-    reason = np.select(
-        [empty, few], ["no field of this well counts", f"fewer cells than profile.min_cells = {min_cells}"], ""
-    )
-    status, reason = (pd.Series(text, index=wells.index, dtype=object) for text in (status, reason))
-    return (
-        (status.mask(status == status, "failed"), reason.mask(reason == reason, failure))
-        if failure
-        else (status, reason)
-    )
+    return blank_readouts(profile, pd.DataFrame({"reason": warnings}, dtype=object), called, kind=kind)
 
 
 def _readouts(
@@ -179,13 +139,14 @@ def _call(call: tuple[str, str], values: pd.DataFrame, passed: dict, well: pd.Se
     """One call of a readout per well, float64; NaN for a well without cells, but a count there is 0."""
     function, name = call
     if function in readouts.OF_COUNT:
-        counted = passed[name] if name else pd.Series(1.0, index=well.index)
-        # A gate that nobody can evaluate counts nothing rather than zero.
-        found = counted.groupby(well).sum(min_count=1)
-        found = wells["Metadata_Well"].map(found).astype(float)
-        found = found.where(wells["Metadata_Object_Count"] > 0, 0.0)
-        fields = wells["Metadata_Site_Count"].where(wells["Metadata_Site_Count"] > 0)
-        return found / fields if function == "per_field" else found.where(fields.notna())
+        found = wells["Metadata_Object_Count"].astype(float)
+        if name:
+            # A gate that nobody can evaluate counts nothing rather than zero.
+            passing = wells["Metadata_Well"].map(passed[name].groupby(well).sum(min_count=1)).astype(float)
+            found = passing.where(found > 0, found * 0.0)
+        # An imported table may not tell its fields; a well without any has no count.
+        found = found.where(wells["Metadata_Site_Count"] != 0)
+        return found / wells["Metadata_Site_Count"] if function == "per_field" else found
     own = (passed[name] if function in readouts.OF_GATE else _column(values, name)).groupby(well)
     summaries = {
         "median": own.median,

@@ -7,10 +7,12 @@
 from plateline.store.files import (
     read_illumination,
     read_json,
+    read_mapping,
     read_sheets,
     read_texts,
     read_values,
     save_array,
+    save_csv,
     save_json,
     save_pages,
 )
@@ -28,8 +30,10 @@ from plateline.store.plate import (
     write_labels,
 )
 from plateline.store.tables import (
+    columns_of,
     provenance,
     read_flatfield,
+    read_rows,
     read_table,
     read_tables,
     save_anndata,
@@ -41,6 +45,7 @@ FORMAT = 1
 __all__ = [
     "chain",
     "checksum",
+    "columns_of",
     "images_of",
     "lay_out",
     "part",
@@ -50,6 +55,8 @@ __all__ = [
     "read_illumination",
     "read_json",
     "read_labels",
+    "read_mapping",
+    "read_rows",
     "read_sheets",
     "read_stack",
     "read_table",
@@ -60,6 +67,7 @@ __all__ = [
     "reset_labels",
     "save_anndata",
     "save_array",
+    "save_csv",
     "save_json",
     "save_pages",
     "save_table",

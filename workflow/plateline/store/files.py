@@ -54,6 +54,15 @@ def _finite(value):
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
+def save_csv(frame: pd.DataFrame, path: str | Path) -> None:
+    """Save a table for people and spreadsheets, as CSV; text that a spreadsheet would run gets an apostrophe."""
+    text = frame.select_dtypes(exclude="number").columns
+    harmless = frame.copy()
+    for name in text:
+        harmless[name] = ["'" + v if isinstance(v, str) and v[:1] in tuple("=+@\t\r") else v for v in frame[name]]
+    write_whole(path, lambda file: harmless.to_csv(file, index=False))
+
+
 def save_array(array: npt.NDArray, path: str | Path) -> None:
     """Save an array as NPY, without pickles."""
     buffer = io.BytesIO()
@@ -142,6 +151,26 @@ def read_values(path: str | Path, what: str = "plate map") -> pd.DataFrame:
     except (ValueError, OSError, KeyError, BadZipFile) as error:
         msg = f"{what} {path} cannot be read as a table ({error}); expected CSV, TSV or XLSX with a header line"
         raise PlatemapError(msg) from error
+
+
+def read_mapping(paths: Iterable[str]) -> dict[str, str]:
+    """Names of columns, theirs -> ours, from tables with the columns `theirs` and `ours`.
+
+    Raises
+    ------
+    ConfigError
+        If a column is missing.
+    """
+    names: dict[str, str] = {}
+    for path in paths:
+        table = read_values(path, "mapping of columns")
+        if not {"theirs", "ours"} <= set(table.columns):
+            msg = (
+                f"profile.imported.columns_file: {path} has {list(table.columns)}; expected the columns theirs and ours"
+            )
+            raise ConfigError(msg)
+        names |= dict(zip(table["theirs"], table["ours"].str.strip(), strict=True))
+    return names
 
 
 def read_sheets(path: str | Path) -> dict[str, pd.DataFrame]:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -82,6 +83,29 @@ def read_tables(paths: Iterable[str | Path], columns: list[str] | None = None) -
     frames = [read_table(path, columns) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     filled = [frame for frame in frames if len(frame)]
     return pd.concat(filled, ignore_index=True) if filled else frames[0]
+
+
+def columns_of(path: str | Path) -> list[str]:
+    """Names of a table's columns."""
+    return list(pq.read_schema(path).names)
+
+
+def read_rows(paths: Iterable[str | Path], columns: list[str], rows: npt.NDArray[np.bool_]) -> pd.DataFrame:
+    """Some columns of the chosen rows of several tables, one below the other; a table at a time is in memory.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+    columns : list of str
+    rows : (N,) bool
+        Of all rows of all tables, which to keep.
+    """
+    parts, start = [], 0
+    for path in paths:
+        table = pq.read_table(path, columns=columns)
+        parts.append(table.filter(rows[start : start + table.num_rows]))
+        start += table.num_rows
+    return pa.concat_tables(parts, promote_options="permissive").to_pandas()
 
 
 def read_flatfield(table: str | Path, plate: str) -> dict[str, object]:
