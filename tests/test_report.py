@@ -167,7 +167,8 @@ def plate_of(wells, *, gallery=(), channels=("DNA", "GFP"), readouts=READOUTS, a
 
 def screen_of(wells, *, readouts=READOUTS, evaluation=None, run=None, config="a: 1", top=20, **tables):
     plates = wells["Metadata_Plate"].unique() if len(wells) else ["P1"]
-    empty = {name: pd.DataFrame() for name in ("treatments", "predictions", "resemblance", "dose", "pictures")}
+    names = ("treatments", "rates", "predictions", "resemblance", "dose", "pictures")
+    empty = {name: pd.DataFrame() for name in names}
     made = {
         "plates": pd.DataFrame({"Metadata_Plate": plates, "Metadata_Batch": "1", "status": "ok", "reason": ""}),
         "wells": wells,
@@ -559,3 +560,70 @@ def test_pictures_of_a_plate_stand_on_the_page_of_the_screen():
     assert all(shot["file"] in files and "outlines" in shot["file"] for shot in listed)
     page = screen_of(make_wells(24), pictures=pd.DataFrame(listed))["index.html"].decode()
     assert all(f'src="P%201/{shot["file"]}"' in page for shot in listed)
+
+
+# --- plates without images
+
+
+def test_a_plate_without_images_has_a_page_without_pictures():
+    wells = make_wells()
+    for column in ("Metadata_Object_Count", "Metadata_Site_Count", "Metadata_Sites_Expected"):
+        wells[column] = np.nan
+    pages = plate_page(
+        {
+            "wells": wells,
+            "assay": make_assay(),
+            "positions": make_positions(),
+            "fields": pd.DataFrame(),
+            "ledger": make_ledger(),
+        },
+        plate="P1",
+        readouts=list(READOUTS),
+        channels=[],
+        gallery=[],
+        gallery_px=48,
+        templates=TEMPLATES,
+    )
+    page = pages["index.html"].decode()
+    assert "There are no pictures of this plate" in page
+    assert "No field was measured" in page
+    assert not any("cells-in-the-well" in name for name in pages)
+    assert json.loads(pages["pictures.json"]) == []
+
+
+def test_flags_tests_and_false_positives_stand_on_the_page_of_the_screen():
+    treatments = pd.DataFrame(
+        {
+            "Metadata_Treatment": ["bad@1 uM", "good@1 uM"],
+            "Metadata_ControlType": "sample",
+            "distance": [5.0, 4.0],
+            "p": [0.01, 0.02],
+            "q": [0.01, 0.02],
+            "hit": True,
+            "test": "control wells, cross-fitted by plate",
+            "family": "sample treatments against negative controls, 2 tests",
+            "map_controls": [0.987, 0.5],
+            "cytotoxic": [True, False],
+            "autofluorescent": [False, True],
+            "toxic_from": [1.0, np.nan],
+            "active_below_toxic": [True, True],
+        }
+    )
+    rates = pd.DataFrame(
+        {
+            "held_out": ["plate", "batch"],
+            "n_blocks": [12, 2],
+            "n_wells": 72,
+            "rate": [0.04, 0.31],
+            "low": [0.01, 0.2],
+            "high": [0.08, 0.4],
+            "reason": ["", "calls do not transfer across batches"],
+        }
+    )
+    page = screen_of(make_wells(), treatments=treatments, rates=rates)["index.html"].decode()
+    assert "cytotoxic, active below its toxic dose" in page
+    assert "autofluorescent" in page
+    assert "control wells, cross-fitted by plate" in page
+    assert "calls do not transfer across batches" in page
+    assert "0.31" in page
+    assert "0.987" in page

@@ -30,7 +30,7 @@ TOY = {"P1": {"parts": "2"}, "P2": {"parts": "2"}}
 # Rule -> rules that read what it makes.
 READ_BY = {
     "ingest_plate": ["ingest_part", "platemap_plate"],
-    "ingest_part": ["flatfield_plate", "qc_part", "segment_part", "measure_part", "report_plate"],
+    "ingest_part": ["flatfield_plate", "qc_part", "segment_part", "measure_part", "profile_plate", "report_plate"],
     "platemap_plate": ["profile_plate"],
     "flatfield_plate": ["segment_part", "measure_part"],
     "qc_part": ["qc_plate"],
@@ -99,6 +99,14 @@ CHANGES = {
     "profile.exclude_list": ("excluded.csv", ["profile_plate"]),
     "profile.max_bad_fields": (0.9, ["profile_plate"]),
     "profile.min_cells": (4, ["profile_plate"]),
+    "profile.min_fields": (2, ["profile_plate"]),
+    # No plate of the toy starts from a table.
+    "profile.imported.file": ("{plate}_cells.parquet", []),
+    "profile.imported.columns": ({"Spot": "Well"}, []),
+    "profile.imported.columns_file": ("names.csv", []),
+    "profile.imported.rows": ("cells", []),
+    "profile.imported.controls": ({"DMSO": "negative"}, []),
+    "profile.quantiles.levels": ([50], []),
     "profile.quantities": ({"ratio": "Nuclei_AreaShape_Area / Cells_AreaShape_Area"}, ["profile_plate"]),
     "profile.gates": ({"moved": "ratio > negative:q95"}, ["profile_plate"]),
     "profile.readouts": ({"ratio": "median(ratio)"}, ["profile_plate"]),
@@ -129,6 +137,10 @@ CHANGES = {
     "hits.seed": (1, ["hits_screen"]),
     "hits.n_permutations": (199, ["hits_screen"]),
     "hits.max_fdr": (0.1, ["hits_screen"]),
+    "hits.ridge": (0.5, ["hits_screen"]),
+    "hits.toxic_cells": (0.4, ["hits_screen"]),
+    "hits.flag_z": (4, ["hits_screen"]),
+    "hits.unlabelled_channels": (["ER"], ["hits_screen"]),
     "hits.confidence": (0.9, ["hits_screen"]),
     "classify.method": ("plateline.classify:logistic", ["classify_screen"]),
     "classify.seed": (1, ["classify_screen"]),
@@ -670,3 +682,87 @@ def test_the_workflow_is_found_by_tools_that_look_in_its_folder():
     assert "verdict_screen" in command(
         "snakemake", "-n", "--snakefile", str(Path("workflow", "Snakefile")), "--forceall"
     )
+
+
+# --- plates that start from somebody else's table
+
+
+@pytest.fixture(scope="module")
+def tables_only(tmp_path_factory):
+    """Three plates in one table, and a fourth whose cells stand in a file of their own; no images at all."""
+    folder = make_campaign(tmp_path_factory.mktemp("tables") / "campaign", {})
+    rng, rows = np.random.default_rng(0), []
+    for plate in ("T1", "T2", "T3", "T4"):
+        for number, well in enumerate(f"{row}{column:02d}" for row in "ABCD" for column in range(1, 7)):
+            treated = number >= 12
+            values = 10 + 5 * (treated and number % 2) + rng.normal(size=3)
+            rows.append((plate, well, "drug" if treated else "DMSO", 1 + number % 2 if treated else None, 50, *values))
+    names = ["Spot_plate", "Spot", "Compound", "Concentration_uM", "Metadata_Object_Count"]
+    wells = pd.DataFrame(rows, columns=[*names, "Nuclei_AreaShape_Area", "Cells_Texture_A", "Cells_Texture_B"])
+    wells[wells["Spot_plate"] != "T4"].to_csv(folder / "wells.csv.gz", index=False)
+    cells = wells[wells["Spot_plate"] == "T4"].drop(columns="Metadata_Object_Count")
+    cells = pd.concat([cells] * 5).assign(Metadata_ObjectNumber=lambda t: np.arange(len(t)))
+    cells.drop(columns=["Compound", "Concentration_uM"]).to_parquet(folder / "T4.parquet")
+    (folder / "names.csv").write_text("theirs,ours\nSpot,Well\nSpot_plate,Plate\n")
+    wells.loc[wells["Spot_plate"] == "T4"].rename(columns={"Spot": "Well"})[
+        ["Well", "Compound", "Concentration_uM"]
+    ].assign(ControlType=lambda t: t["Compound"].map({"DMSO": "negative"})).to_csv(folder / "map.csv", index=False)
+    config = copy.deepcopy(TOY_CONFIG)
+    config["profile"] = {"readouts": {"area": "median(Nuclei_AreaShape_Area)"}, "min_cells": 5}
+    config["profile"]["imported"] = {"columns_file": "names.csv", "controls": {"DMSO": "negative"}}
+    write_config(folder, config)
+    row = {"layout": "profiles", "source": "wells.csv.gz", "platemap": ""}
+    own = {"layout": "profiles", "source": "T4.parquet", "platemap": "map.csv"}
+    write_sheet(folder, {"T1": row, "T2": row, "T3": row | {"batch": "2"}, "T4": own | {"batch": "2"}})
+    run(folder)
+    return folder
+
+
+def test_plates_from_tables_enter_at_profile(tables_only):
+    results = tables_only / "results"
+    assert not (results / "ingest").exists()
+    assert not (results / "images").exists()
+    wells = pd.concat([pd.read_parquet(results / "profile" / f"T{n}.parquet") for n in (1, 2, 3, 4)])
+    assert len(wells) == 96
+    assert set(wells["Metadata_Status"]) == {"ok"}
+    assert wells.groupby("Metadata_Plate")["Metadata_Object_Count"].first().to_dict() == {
+        "T1": 50,
+        "T2": 50,
+        "T3": 50,
+        "T4": 5,
+    }
+    assert set(wells["Metadata_ControlType"]) == {"negative", "sample"}
+    hits = pd.read_parquet(results / "hits" / "hits.parquet").set_index("Metadata_Treatment")
+    assert hits.loc["drug@2 uM", "hit"]
+    assert not hits.loc["drug@1 uM", "hit"]
+    assert "drug@2 uM" in (results / "hits" / "hits.csv").read_text()
+    page = (results / "report" / "T1" / "index.html").read_text()
+    assert "There are no pictures of this plate" in page
+    assert "T4" in (results / "report" / "index.html").read_text()
+    assert planned(tables_only) == set()
+
+
+def test_a_table_reruns_what_reads_it_and_a_plate_map_only_its_plate(tables_only):
+    before = (tables_only / "map.csv").read_text()
+    (tables_only / "map.csv").write_text(before.replace("drug,1.0", "drug,3.0"))
+    assert planned(tables_only) == jobs_of(["platemap_plate"], plates=["T4"])
+    (tables_only / "map.csv").write_text(before)
+    config = yaml.safe_load((tables_only / "config" / "config.yaml").read_text())
+    write_config(tables_only, with_value(config, "profile.imported.controls", {"DMSO": "negative", "x": "positive"}))
+    assert planned(tables_only) == jobs_of(["profile_plate"], plates=["T1", "T2", "T3", "T4"])
+    write_config(tables_only, config)
+    for key, value in {"segment.otsu.grow_px": 3, "qc.plate.blurred_z": 3}.items():
+        write_config(tables_only, with_value(config, key, value))
+        assert planned(tables_only) == set()
+    write_config(tables_only, config)
+
+
+def test_a_well_that_stands_twice_in_a_table_fails_its_plate_by_name(tables_only, tmp_path):
+    folder = tmp_path / "campaign"
+    shutil.copytree(tables_only, folder, symlinks=True)
+    (folder / "Snakefile").write_text((tables_only / "Snakefile").read_text().replace(str(tables_only), str(folder)))
+    table = pd.read_csv(folder / "wells.csv.gz")
+    pd.concat([table, table.iloc[:1]]).to_csv(folder / "wells.csv.gz", index=False)
+    done = snakemake(folder, "--cores", "2", "results/profile/T1.parquet")
+    assert done.returncode != 0
+    assert "profiles of plate T1: 1 rows too many for 24 wells (A01)" in done.stdout

@@ -67,8 +67,14 @@ def code(stage):
 
     def of_rule(wildcards):
         plate = plate_of(wildcards) or {}
-        door = "plateline.tables" if stage == "profile" and sheets.is_imported(plate) else None
-        return settings.code_digest(stage, settings.method_of(config, stage, plate), door)
+        door = (
+            "plateline.tables"
+            if stage == "profile" and sheets.is_imported(plate)
+            else None
+        )
+        return settings.code_digest(
+            stage, settings.method_of(config, stage, plate), door
+        )
 
     return of_rule
 
@@ -119,7 +125,10 @@ def profile_inputs(wildcards):
         found["source"] = sheets.tables_of(plate, chosen["imported"]["file"])
         return found | {"columns": [mapping] if mapping else []}
     return found | {
-        "fields": parts("results/segment/{plate}/part-{part}.fields.parquet")(wildcards),
+        "fields": parts("results/segment/{plate}/part-{part}.fields.parquet")(
+            wildcards
+        ),
+        "pixels": parts("results/ingest/{plate}/part-{part}.parquet")(wildcards),
         "flags": f"results/qc/{wildcards.plate}/fields.parquet",
         "objects": parts("results/segment/{plate}/part-{part}.parquet")(wildcards),
         "cells": parts("results/measure/{plate}/part-{part}.parquet")(wildcards),
@@ -132,7 +141,9 @@ def page_inputs(wildcards):
         return {}
     return {
         "fields": parts("results/ingest/{plate}/part-{part}.parquet")(wildcards),
-        "segmented": parts("results/segment/{plate}/part-{part}.fields.parquet")(wildcards),
+        "segmented": parts("results/segment/{plate}/part-{part}.fields.parquet")(
+            wildcards
+        ),
         "flags": f"results/qc/{wildcards.plate}/fields.parquet",
     }
 

@@ -40,6 +40,7 @@ rule report_screen:
         wells=expand("results/profile/{plate}.parquet", plate=PLATES),
         assay=expand("results/assay/{plate}.parquet", plate=PLATES),
         hits="results/hits/hits.parquet",
+        rates="results/hits/false_positives.parquet",
         dose_response="results/hits/dose_response.parquet",
         predictions="results/classify/predictions.parquet",
         resemblance="results/classify/resemblance.parquet",

@@ -19,6 +19,7 @@ with log.job(snakemake) as counts:
         "assay": store.read_tables(snakemake.input.assay),
         "dose": store.read_table(snakemake.input.dose_response),
         "treatments": store.read_table(snakemake.input.hits),
+        "rates": store.read_table(snakemake.input.rates),
         "predictions": store.read_table(snakemake.input.predictions),
         "resemblance": store.read_table(snakemake.input.resemblance),
         "ledger": store.read_table(snakemake.input.ledger),

@@ -98,7 +98,7 @@ def _decide(tested: pd.DataFrame, null: pd.DataFrame) -> pd.DataFrame:
 def _precision(
     values: FloatArray, plates: np.ndarray, negative: BoolArray, names: pd.Series, section: dict
 ) -> pd.DataFrame:
-    """Mean average precision of every treatment against the controls of its plates, and against other treatments, with p and q."""
+    """Mean average precision of every treatment against its plates' controls and against others, with p and q."""
     labels = pd.factorize(names, sort=True)[0]
     draws = {"n_null": section["n_permutations"], "seed": section["seed"]}
     plate = pd.factorize(plates)[0]

@@ -13,7 +13,8 @@ from plateline.report.tables import count, interval, number, text
 def plate_facts(wells: pd.DataFrame, assay: pd.DataFrame) -> list[dict[str, str]]:
     """The few numbers at the top: wells, fields, cells and the Z' of the first readout."""
     ok = int((wells["Metadata_Status"] == "ok").sum())
-    fields, expected = (wells[name].sum() for name in ("Metadata_Site_Count", "Metadata_Sites_Expected"))
+    # A table of another program may not tell its fields and cells: then they are not known, not none.
+    fields, expected = (wells[name].sum(min_count=1) for name in ("Metadata_Site_Count", "Metadata_Sites_Expected"))
     facts = [
         _fact(f"{ok:,}", "wells measured", f"of {len(wells):,}"),
         _fact(count(fields), "valid fields", f"of {count(expected)}"),
@@ -54,7 +55,9 @@ def _fact(value: str, name: str, note: str) -> dict[str, str]:
 
 def _cells_fact(wells: pd.DataFrame) -> dict[str, str]:
     median = _median(wells[CELLS])
-    return _fact(count(wells[CELLS].sum()), "cells", "" if np.isnan(median) else f"{count(median)} a well (median)")
+    return _fact(
+        count(wells[CELLS].sum(min_count=1)), "cells", "" if np.isnan(median) else f"{count(median)} a well (median)"
+    )
 
 
 def _zprime_fact(assay: pd.DataFrame) -> list[dict[str, str]]:

@@ -27,7 +27,7 @@ def plate_figures(wells: pd.DataFrame, readouts: list[str]) -> tuple[dict[str, b
         files["controls.svg"] = control_strips(wells, readouts)
     columns = [(READOUT + readout, readable(readout)) for readout in readouts]
     # With one field per well a readout may be the number of cells itself: once is enough.
-    if not any(wells[column].equals(wells[CELLS]) for column, _ in columns):
+    if wells[CELLS].notna().any() and not any(wells[column].equals(wells[CELLS]) for column, _ in columns):
         columns.append((CELLS, "cells in the well"))
     for i, (column, name) in enumerate(columns, 1):
         file = f"heatmap-{i}-{file_stem(name)}.svg"
@@ -67,7 +67,7 @@ def plate_cards(
                 "reason": text(plate["reason"]),
                 "ok": ok,
                 "wells": len(own),
-                "cells": count(own[CELLS].sum()),
+                "cells": count(own[CELLS].sum(min_count=1)),
             }
         )
     return files, {"cards": cards, "low": number(limits[0]), "high": number(limits[1])}

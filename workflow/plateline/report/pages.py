@@ -18,6 +18,7 @@ from plateline.report.tables import text
 
 # Plates whose pictures stand on the page of the screen; the others have theirs on their own pages.
 _MOST_STRIPS = 3
+FLAGS = ("hit", "cytotoxic", "autofluorescent", "quencher", "active_below_toxic")
 # What the pages read of each table, as text and as numbers: a table without a column is read as one without values.
 READS = {
     "wells": (
@@ -89,9 +90,22 @@ READS = {
     ),
     "pictures": (["Metadata_Plate", "well", "title", "file"], []),
     "treatments": (
-        ["Metadata_Treatment", "Metadata_ControlType", "family", "reason"],
-        ["n_wells", "n_plates", "distance", "effect_size", "robust_z", "p", "p_floor", "q"],
+        ["Metadata_Treatment", "Metadata_ControlType", "family", "test", "reason"],
+        [
+            "n_wells",
+            "n_plates",
+            "distance",
+            "effect_size",
+            "robust_z",
+            "p",
+            "p_floor",
+            "q",
+            "map_controls",
+            "map_others",
+            "toxic_from",
+        ],
     ),
+    "rates": (["held_out", "reason"], ["n_blocks", "n_wells", "rate", "low", "high"]),
     "predictions": (
         ["Metadata_Treatment", "Metadata_Compound", "mechanism", "set", "call"],
         ["confidence", "novelty", "n_wells"],
@@ -188,7 +202,8 @@ def screen_page(
     tables : dict of str to DataFrame
         ``plates`` (a row per plate used: ``Metadata_Plate``, ``Metadata_Batch``, ``status`` ``ok`` or ``failed``,
         ``reason``), ``wells`` (profile tables of all plates), ``pictures`` (from the plates' ``pictures.json``),
-        ``assay``, ``dose``, ``treatments``, ``predictions``, ``resemblance`` and ``ledger``; each may be empty.
+        ``assay``, ``dose``, ``treatments``, ``rates`` (control wells called), ``predictions``, ``resemblance`` and
+        ``ledger``; each may be empty.
     readouts : list of str
         Declared readouts, the main one first.
     evaluation : dict
@@ -207,7 +222,8 @@ def screen_page(
     dict of str to bytes
         File name to content: ``index.html`` and its pictures; a plate's own page is expected at ``{plate}/index.html``.
     """
-    names = ("plates", "wells", "pictures", "assay", "dose", "treatments", "predictions", "resemblance", "ledger")
+    names = ("plates", "wells", "pictures", "assay", "dose", "treatments", "rates")
+    names = (*names, "predictions", "resemblance", "ledger")
     read = {name: _complete(tables[name], name, readouts) for name in names}
     ledger = sections.places_of(read["ledger"])
     dose = order_curves(read["dose"], readouts)
@@ -229,6 +245,8 @@ def screen_page(
         "dose": sections.dose_table(dose, answers(dose)),
         "undrawn": [readable(r) for r in readouts[len(panels) :]] if panels else [],
         "treatments": sections.treatment_table(read["treatments"], top_treatments),
+        "rates": sections.rate_table(read["rates"]),
+        "tests": [test for test in read["treatments"]["test"].unique() if test],
         "families": [family for family in read["treatments"]["family"].unique() if family],
         "predictions": sections.prediction_table(read["predictions"], top_treatments),
         "resemblance": sections.resemblance_table(read["resemblance"], top_treatments),
@@ -253,8 +271,8 @@ def _complete(frame: pd.DataFrame, name: str, readouts: list[str]) -> pd.DataFra
     blank = pd.Series(index=frame.index, dtype=object)
     filled = {column: frame.get(column, blank).astype(object).map(text).astype(object) for column in texts}
     filled |= {column: pd.to_numeric(frame.get(column, blank)).astype(np.float64) for column in numbers}
-    if name == "treatments":
-        filled["hit"] = frame.get("hit", blank).eq(True)
+    for flag in FLAGS if name == "treatments" else ():
+        filled[flag] = frame.get(flag, blank).eq(True)
     return pd.DataFrame(filled, index=frame.index).reset_index(drop=True)
 
 

@@ -229,10 +229,38 @@ def treatment_table(treatments: pd.DataFrame, most: int) -> Table:
         "smallest p": ("p_floor", share),
         "q": ("q", share),
         "hit": ("hit", yes),
+        "mAP, controls": ("map_controls", number),
+        "mAP, others": ("map_others", number),
+        "flags": ("flags", text),
     }
+    treatments = treatments.assign(flags=[", ".join(filter(None, words)) for words in _flags(treatments)])
     ranked = treatments.sort_values(["hit", "distance"], ascending=False, kind="stable")
     drawn = table(ranked, used(columns, ranked), most=most, rest="results/hits/hits.parquet")
     return replace(drawn, notes=notes_of(ranked.head(most), "Metadata_Treatment"))
+
+
+def _flags(treatments: pd.DataFrame) -> Iterable[tuple[str, ...]]:
+    """What else each treatment does, in words."""
+    words = {"cytotoxic": "cytotoxic", "autofluorescent": "autofluorescent", "quencher": "quencher"}
+    columns = [[word if raised else "" for raised in treatments[name]] for name, word in words.items()]
+    below = treatments["toxic_from"].notna() & treatments["active_below_toxic"]
+    columns.append(["active below its toxic dose" if both else "" for both in below])
+    return zip(*columns, strict=True)
+
+
+def rate_table(rates: pd.DataFrame) -> Table:
+    """How many control wells would be called, of plates and batches that the fit had not seen."""
+    frame = rates.copy()
+    frame["span"] = [interval(*pair) for pair in zip(frame["low"], frame["high"], strict=True)]
+    columns = {
+        "held out": ("held_out", text),
+        "blocks": ("n_blocks", count),
+        "control wells": ("n_wells", count),
+        "called at 5 %": ("rate", share),
+        "interval": ("span", span),
+        "note": ("reason", text),
+    }
+    return table(frame, used(columns, frame))
 
 
 def prediction_table(predictions: pd.DataFrame, most: int) -> Table:

@@ -42,6 +42,8 @@ KNOWN = {
 }
 # Columns of other programs that describe a row and are no measurement.
 NO_FEATURE = {
+    "indexlevel0",  # numbers of rows that pandas leaves in Parquet and CSV
+    "unnamed0",
     "imagenumber",
     "tablenumber",
     "imagename",
@@ -128,4 +130,6 @@ def _unknown(name: str, is_text: bool) -> str:
     bare = name.removeprefix("Image_") if name.startswith("Image_" + PREFIX) else name
     if bare.startswith(PREFIX):
         return bare
+    if not bare.strip():
+        return PREFIX + "RowName"
     return PREFIX + name if is_text or _plain(name) in NO_FEATURE else name

@@ -3,9 +3,11 @@
 Reads in blocks. Lines above the header, as Harmony and MetaXpress write them, are kept as facts (`Plate Name`).
 """
 
+import csv
 import gzip
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -70,8 +72,11 @@ def _find_header(lines: list[str]) -> tuple[int, str]:
         above = marks.index("[Data]") + 1
         return above, max("\t,;", key=lines[above].count)
     delimiter = max("\t,;", key=lambda mark: max(line.count(mark) for line in lines))
-    widths = [line.rstrip("\r\n").count(delimiter) for line in lines]
-    return widths.index(max(widths)), delimiter
+    widths = [len(cells) for cells in csv.reader(lines, delimiter=delimiter)] + [0]
+    # The header is as wide as the line below it; what stands above is narrower.
+    headed = [width if width == below else 0 for width, below in pairwise(widths)]
+    judged = headed if any(headed) else widths
+    return judged.index(max(judged)), delimiter
 
 
 def _blocks(path: str, above: int, delimiter: str, encoding: str) -> Iterator[pa.RecordBatch]:

@@ -200,7 +200,7 @@ def _scan(source: Source, ours: list[str]) -> Iterator[pd.DataFrame]:
         use_threads=False,
     )
     for block in scanner.to_batches():
-        yield block.to_pandas().rename(columns=theirs)
+        yield block.to_pandas(ignore_metadata=True).rename(columns=theirs)
 
 
 def read_identity(source: Source) -> pd.DataFrame:
