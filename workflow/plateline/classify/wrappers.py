@@ -261,7 +261,7 @@ class Tempered(_Grouped):
 
 def temper(probability: Floats, temperature: float) -> Floats:
     """Probabilities (N, K) to the power 1 / `temperature`, summing to 1 again; the order of the classes stays."""
-    logit = np.log(np.maximum(probability, MIN_PROBABILITY)) / temperature
+    logit = np.log(np.maximum(probability, np.finfo(float).tiny)) / temperature
     weight = np.exp(logit - logit.max(axis=1, keepdims=True))
     return weight / weight.sum(axis=1, keepdims=True)
 

@@ -42,7 +42,9 @@ class Layers(nn.Module):
 
     def __init__(self, n_features: int, hidden: int, n_classes: int, generator: torch.Generator):
         super().__init__()
-        self.first, self.last = nn.Linear(n_features, hidden), nn.Linear(hidden, n_classes)
+        # Without torch's own start, which would draw from its global state.
+        self.first = nn.utils.skip_init(nn.Linear, n_features, hidden)
+        self.last = nn.utils.skip_init(nn.Linear, hidden, n_classes)
         for layer in (self.first, self.last):
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)
             nn.init.zeros_(layer.bias)
