@@ -171,6 +171,23 @@ def test_a_line_without_its_files_names_what_is_missing(line):
         check_lines(line | {"source": "images", "platemap": ""})
 
 
+def test_a_plate_from_a_table_needs_its_table_and_no_plate_map(line, tmp_path):
+    own = line | {"layout": "profiles", "source": "wells.csv", "platemap": ""}
+    with pytest.raises(
+        ConfigError, match=r"plate P1: source: no table 'wells.csv'; expected a file of profiles or a fol"
+    ):
+        check_lines(own)
+    with pytest.raises(ConfigError, match="plate P1: source: no table 'images'"):
+        check_lines(own | {"source": "images"})
+    Path("wells.csv").write_text("Well,f\n")
+    check_lines(own)
+    check_lines(own | {"source": "."})
+    with pytest.raises(ConfigError, match=r"plate P1: platemap: no file 'gone.csv'"):
+        check_lines(own | {"platemap": "gone.csv"})
+    with pytest.raises(ConfigError, match=r"profile.imported.columns_file: no file 'names.csv'; expected a table"):
+        check_lines(own | {"profile.imported.columns_file": "names.csv"})
+
+
 def test_an_unknown_column_beside_an_override_is_the_only_one_named(line):
     with pytest.raises(ConfigError, match="unknown key 'bach'; known are"):
         check_lines(line | {"bach": "1", "segment.otsu.grow_px": "3"})

@@ -445,3 +445,20 @@ def test_a_source_is_compared_with_what_was_indexed(tmp_path):
     assert "or newer ones" in config.grown(plate, results)
     shutil.rmtree(source)
     assert config.grown(plate, results) == ""
+
+
+def test_only_a_plate_from_a_table_depends_on_how_tables_are_read():
+    block = {"profile": {"method": "median", "imported": {"file": "", "rows": "auto"}}}
+    sheet = {"plate": "P1", "source": "images", "batch": "2", "barcode": "", "shape": "96", "layout": "pattern"}
+    assert "imported" not in config.section(block, "profile", "plate", sheet)
+    assert "source" not in config.section(block, "profile", "plate", sheet)
+    found = config.section(block, "profile", "plate", sheet | {"layout": "profiles"})
+    assert found["imported"] == {"file": "", "rows": "auto"}
+    assert (found["source"], found["batch"], found["shape"]) == ("images", "2", "96")
+    assert "imported" not in config.section(block, "profile", "plate")
+
+
+def test_the_door_of_tables_counts_for_the_plates_that_use_it():
+    plain = config.code_digest("profile", "median")
+    assert config.code_digest("profile", "median", "plateline.tables") != plain
+    assert config.code_digest("profile", "median", None) == plain

@@ -234,3 +234,27 @@ def test_no_wells_and_no_controls():
     assert empty.empty
     assert rates["rate"].isna().all()
     assert set(table.columns) == set(empty.columns)
+
+
+def test_features_that_not_all_plates_have_are_named():
+    wells = screen()
+    assert hits.uneven_features(wells).empty
+    wells.loc[wells["Metadata_Plate"] == "P2", ["Cells_Texture_F1", "Cells_Texture_F4"]] = np.nan
+    wells["Cells_Texture_F0"] = np.nan
+    told = hits.uneven_features(wells)
+    assert told["reason"].tolist() == [
+        "2 of 10 features are not on all plates and do not count: Cells_Texture_F1, Cells_Texture_F4; lacking on P2"
+    ]
+    assert told["count"].tolist() == [2]
+    assert hits.uneven_features(wells.iloc[:0]).empty
+
+
+def test_wells_of_another_pixel_size_are_not_pooled():
+    wells = screen()
+    assert hits.one_pixel_size(wells)[1].empty
+    wells["Metadata_PixelSize_um"] = np.where(wells["Metadata_Plate"] == "P3", 0.65, 0.325)
+    wells.loc[wells["Metadata_Plate"] == "P4", "Metadata_PixelSize_um"] = np.nan
+    kept, other = hits.one_pixel_size(wells)
+    assert set(kept["Metadata_Plate"]) == {"P0", "P1", "P2", "P4", "P5"}
+    assert set(other["Metadata_Plate"]) == {"P3"}
+    assert set(other["reason"]) == {"pixel size 0.65 um, most wells have 0.325 um: not pooled"}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plateline.errors import FailedPlates
-from plateline.ledger import SCHEMA, counted, noted, of_job, unbalanced, verdict
+from plateline.ledger import SCHEMA, as_entry, counted, noted, of_job, unbalanced, verdict
 
 
 def job(rule="segment_part", **wildcards):
@@ -161,3 +161,9 @@ def test_failed_plates_and_lost_counts_are_all_named():
 def test_an_empty_ledger_is_a_good_one():
     assert unbalanced(of_job(PART, [])) == []
     assert verdict(of_job(PART, [])) == {"plates": [], "not_used": []}
+
+
+def test_an_entry_from_what_a_stage_told():
+    pd.testing.assert_frame_equal(as_entry("count", "rows", 4, 3), counted("rows", 4, 3))
+    rows = pd.DataFrame({"reason": ["x"], "count": [2]})
+    pd.testing.assert_frame_equal(as_entry("warning", "rows", rows), noted("warning", "rows", rows))

@@ -23,7 +23,7 @@ from ome_zarr.reader import Reader
 from zarr.codecs import BloscCodec
 
 from plateline import store
-from plateline.errors import PlatemapError, StaleError
+from plateline.errors import ConfigError, PlatemapError, StaleError
 from plateline.identity import CELL
 from plateline.ingest import level_sizes, pyramid
 from plateline.store import shards
@@ -652,3 +652,32 @@ def test_a_damaged_field_names_the_rule(tmp_path):
     shard.write_bytes(shard.read_bytes()[:-3])
     with pytest.raises(StaleError, match=r"A/01/1/0 at time 0 are damaged .*; rerun rule ingest_part"):
         store.read_field(plate, "A01", 1, 0, "key")
+
+
+# --- tables of other programs
+
+
+def test_names_of_columns_from_a_file(tmp_path):
+    (tmp_path / "names.csv").write_text("theirs,ours\nSpot, Well \narea px,Cells_AreaShape_Area\n")
+    assert store.read_mapping([tmp_path / "names.csv"]) == {"Spot": "Well", "area px": "Cells_AreaShape_Area"}
+    assert store.read_mapping([]) == {}
+    (tmp_path / "names.csv").write_text("from,to\na,b\n")
+    with pytest.raises(ConfigError, match=r"has \['from', 'to'\]; expected the columns theirs and ours"):
+        store.read_mapping([tmp_path / "names.csv"])
+
+
+def test_chosen_rows_of_several_tables(tmp_path):
+    made = {"key": "k"}
+    for name, values in (("a", [1, 2]), ("b", [3.5, 4])):
+        store.save_table(pd.DataFrame({"x": values, "y": values}), tmp_path / f"{name}.parquet", made)
+    paths = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    assert store.read_rows(paths, ["x"], np.array([False, True, True, False]))["x"].tolist() == [2, 3.5]
+    assert store.columns_of(paths[0]) == ["x", "y"]
+
+
+def test_a_csv_runs_nothing_in_a_spreadsheet(tmp_path):
+    frame = pd.DataFrame({"name": ["=1+1", "@x", "drug"], "value": [-1.5, 2, 3]})
+    store.save_csv(frame, tmp_path / "t.csv")
+    back = pd.read_csv(tmp_path / "t.csv")
+    assert back["name"].tolist() == ["'=1+1", "'@x", "drug"]
+    assert back["value"].tolist() == [-1.5, 2, 3]

@@ -84,6 +84,8 @@ def test_cytotable_cells_are_cells(tmp_path):
     assert rows["Metadata_Site"].tolist() == [1, 1, 2]
     assert "Metadata_ObjectNumber" in found.names
     assert found.features == ["Cells_AreaShape_Area"]
+    metadata = tables.read_metadata(found, tables.read_identity(found)["Metadata_Well"])
+    assert list(metadata["Metadata_Well"]) == ["A01", "B02"]
     np.testing.assert_array_equal(values.iloc[:, 0], [3, 4, np.nan])
 
 
@@ -112,8 +114,8 @@ HARMONY = "\ufeffDatabase Name\tlab\nEvaluation Name\tx\nPlate Name\tP1\n\n[Data
 
 def test_harmony_plate_results_have_rows_and_columns_in_numbers(tmp_path):
     header = "Row\tColumn\tTimepoint\tNuclei - Number of Objects\tNuclei - Nucleus Area [µm²] - Mean per Well\t"
-    header += "Number of Analyzed Fields\tHeight [µm]\tCompound\tConcentration\n"
-    lines = "1\t1\t0\t120\t88.5\t9\t0\tDMSO\t\n2\t11\t0\t90\t70.25\t9\t0\tdrug\t5\n"
+    header += "Number of Analyzed Fields\tHeight [µm]\tCompound\tConcentration\tCell Type\tCell Count\n"
+    lines = "1\t1\t0\t120\t88.5\t9\t0\tDMSO\t\tHeLa\t2000\n2\t11\t0\t90\t70.25\t9\t0\tdrug\t5\tHeLa\t2000\n"
     (tmp_path / "PlateResults.txt").write_text(HARMONY + header + lines, encoding="utf-8")
     found = read(tmp_path / "PlateResults.txt")
     rows, values = everything(found)
@@ -121,6 +123,7 @@ def test_harmony_plate_results_have_rows_and_columns_in_numbers(tmp_path):
     assert rows["Metadata_Object_Count"].tolist() == [120, 90]
     assert found.features == ["Nuclei - Nucleus Area [µm²] - Mean per Well"]
     assert values.iloc[:, 0].tolist() == [88.5, 70.25]
+    assert {"Metadata_CellLine", "Metadata_Cell Count"} <= set(found.names)
     metadata = tables.read_metadata(found, tables.read_identity(found)["Metadata_Well"])
     assert metadata["Metadata_Compound"].tolist() == ["DMSO", "drug"]
     assert metadata["Metadata_Site_Count"].tolist() == [9, 9]
@@ -254,6 +257,15 @@ def test_the_row_numbers_of_pandas_are_no_feature(tmp_path):
         assert list(values) == ["Cells_AreaShape_Area", "Nuclei_Texture_Contrast_DNA_3"]
 
 
+def test_what_differs_within_a_well_is_not_said_of_it(tmp_path):
+    text = "Well,ObjectNumber,Compound,File,f\nA01,1,x,a.tif,1\nA01,2,x,b.tif,2\nA02,1,,c.tif,3\n"
+    (tmp_path / "t.csv").write_text(text)
+    found = read(tmp_path / "t.csv")
+    metadata = tables.read_metadata(found, tables.read_identity(found)["Metadata_Well"])
+    assert list(metadata) == ["Metadata_Well", "Metadata_Compound"]
+    assert metadata["Metadata_Compound"].fillna("").tolist() == ["x", ""]
+
+
 # --- names
 
 
@@ -346,3 +358,21 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
         assert len(values) == rows
         peak = max(peak, pool.bytes_allocated() - before)
     assert peak < rows * features * 8 / 10
+
+
+# --- real data
+
+
+def test_bbbc021_plates_share_one_table(data):
+    """Ljosa's per-well means: the rows of a plate are those that pandas finds, values and all."""
+    path = data / "bbbc021" / "ljosa_jbiomolscreen_2013_per_well_mean.csv.gz"
+    if not path.is_file():
+        pytest.skip(f"no table {path}")
+    whole = pd.read_csv(path)
+    assert len(whole) == 632
+    for plate in ("Week1_22123", "Week10_40111"):
+        rows, values = everything(read(path, plate=plate))
+        own = whole[whole["Image_Metadata_Plate"] == plate]
+        assert rows["Metadata_Well"].tolist() == own["Image_Metadata_Well"].tolist()
+        assert values.shape == (len(own), 516)
+        np.testing.assert_allclose(values, own[list(values)], rtol=1e-12)

@@ -47,7 +47,7 @@ def noted(kind: str, unit: str, rows: pd.DataFrame) -> pd.DataFrame:
     return kept.assign(kind=kind, unit=unit)
 
 
-def entry(kind: str, unit: str, *told) -> pd.DataFrame:
+def as_entry(kind: str, unit: str, *told) -> pd.DataFrame:
     """An entry from what a stage told of itself: `count` with numbers in and out, or any other kind with its rows."""
     return counted(unit, *told) if kind == "count" else noted(kind, unit, *told)
 

@@ -7,7 +7,7 @@ section = snakemake.params.section
 
 with log.job(snakemake) as counts:
     profiles = store.read_table(snakemake.input.profiles)
-    wells = store.read_tables(snakemake.input.wells)
+    wells, other = hits.one_pixel_size(store.read_tables(snakemake.input.wells))
     treatments, features, rates = hits.find_hits(profiles, wells, section=section)
     curves = hits.dose_curves(profiles, wells, readouts_of(wells), confidence=section["confidence"])
     curves["confidence"] = section["confidence"]
@@ -16,6 +16,8 @@ with log.job(snakemake) as counts:
     reasons = untested["Metadata_Treatment"] + ": " + untested["reason"]
     entries = [
         ledger.noted("warning", "treatments", untested.assign(reason=reasons)),
+        ledger.noted("warning", "wells", other),
+        ledger.noted("warning", "features", hits.uneven_features(wells)),
         ledger.noted("warning", "wells", rates[rates["reason"] != ""].assign(count=rates["n_wells"])),
     ]
     store.save_table(treatments, snakemake.output.table, made)

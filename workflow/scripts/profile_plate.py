@@ -45,7 +45,7 @@ with log.job(snakemake) as counts:
     wells, warnings = profile.build_profile(cells, judged.wells, features, declared=section, **facts)
     few = wells[wells["Metadata_Status"] != "ok"].rename(columns={"Metadata_Reason": "reason"})
     entries = [
-        *(ledger.entry(*told) for told in judged.entries),
+        *(ledger.as_entry(*told) for told in judged.entries),
         ledger.noted("warning", "wells", few if not judged.failure else few.iloc[:0]),
         ledger.noted("warning", "wells", warnings.assign(count=len(wells))),
         ledger.noted("warning", "values", profile.note_infinite(infinite, len(cells))),

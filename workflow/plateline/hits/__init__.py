@@ -1,6 +1,6 @@
 """Which treatments do something: distance to the negative controls, tests, effect sizes, flags, dose response."""
 
-from plateline.hits.call import dose_curves, find_hits, hit_list
+from plateline.hits.call import dose_curves, find_hits, hit_list, one_pixel_size, uneven_features
 from plateline.hits.distance import distances, treatments
 from plateline.hits.dose import dose_response, four_parameter
 from plateline.hits.flags import flag_treatments
@@ -21,6 +21,8 @@ __all__ = [
     "four_parameter",
     "hit_list",
     "mean_average_precision",
+    "one_pixel_size",
     "permutation_test",
     "treatments",
+    "uneven_features",
 ]

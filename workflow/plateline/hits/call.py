@@ -20,6 +20,7 @@ from plateline.identity import READOUT, WELL, features_of
 BY_CONTROLS, BY_LABELS = "control wells, cross-fitted by plate", "labels exchanged within plates"
 # Readouts beside the declared ones, whose doses are compared: what a compound does, and what it kills.
 PHENOTYPE, COUNT = "profile_distance", "cells_per_area"
+PIXEL_TOLERANCE = 1e-3
 NAMES = ["VendorID", "SMILES", "InChIKey", "MoA", "CellLine"]
 
 
@@ -116,6 +117,46 @@ def _compound_names(profiles: pd.DataFrame) -> pd.DataFrame:
     columns = [f"Metadata_{name}" for name in NAMES if f"Metadata_{name}" in profiles]
     texts = profiles[columns].fillna("").astype(str).groupby(profiles["Metadata_Treatment"])
     return texts.agg(lambda values: next((text for text in values if text), ""))
+
+
+def one_pixel_size(wells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Wells of the pixel size that most have, or whose size is not known, and the others with `reason`.
+
+    Notes
+    -----
+    Shapes are in pixels, so wells of another size cannot be compared. Sizes within a thousandth are one.
+    """
+    size = wells.get("Metadata_PixelSize_um", pd.Series(np.nan, index=wells.index)).astype(float)
+    if not size.notna().any():
+        return wells, wells.iloc[:0].assign(reason="")
+    common = size.mode().iloc[0]
+    other = size.notna() & ((size - common).abs() > PIXEL_TOLERANCE * common)
+    reasons = [f"pixel size {own:g} um, most wells have {common:g} um: not pooled" for own in size[other]]
+    return wells[~other], wells[other].assign(reason=reasons)
+
+
+def uneven_features(wells: pd.DataFrame) -> pd.DataFrame:
+    """`reason` and `count` of the features that some plates have and others lack, named; no row where there are none.
+
+    Parameters
+    ----------
+    wells : DataFrame
+        Profile tables of all plates, one below the other: a feature is NaN where a plate lacks its column.
+
+    Notes
+    -----
+    Only features of all plates can be compared: a test takes those that every usable well has.
+    """
+    ok = wells[wells["Metadata_Status"] == "ok"]
+    known = ok[features_of(list(wells.columns))].notna().groupby(ok["Metadata_Plate"]).any()
+    some = known.any() & ~known.all()
+    names = list(known.columns[some])
+    if not names:
+        return pd.DataFrame({"reason": pd.Series(dtype=object), "count": pd.Series(dtype=int)})
+    lacking = list(known.index[~known[names].all(axis=1)])
+    said = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    reason = f"{len(names)} of {known.shape[1]} features are not on all plates and do not count: {said}; "
+    return pd.DataFrame({"reason": [reason + f"lacking on {', '.join(lacking[:5])}"], "count": [len(names)]})
 
 
 def dose_curves(profiles: pd.DataFrame, wells: pd.DataFrame, readouts: list[str], *, confidence: float) -> pd.DataFrame:

@@ -276,10 +276,11 @@ def false_positives(
 def _rate(white: FloatArray, plates: npt.NDArray, negative: BoolArray, blocks: npt.NDArray, seed: int) -> dict:
     """Share of the negatives whose p, from the negatives of other blocks, is at most 5 %."""
     wells = np.flatnonzero(negative & np.isfinite(white).all(axis=1))
-    own, row = blocks[wells], {"n_blocks": len(set(blocks[wells])), "n_wells": len(wells)}
+    own, n_blocks = blocks[wells], len(set(blocks[wells]))
+    row: dict[str, object] = {"n_blocks": n_blocks, "n_wells": len(wells)}
     row |= {"rate": np.nan, "low": np.nan, "high": np.nan, "reason": ""}
-    if row["n_blocks"] < 2 or len(wells) < MIN_CONTROLS:
-        return row | {"reason": f"{len(wells)} controls in {row['n_blocks']} blocks; expected {MIN_CONTROLS} in 2"}
+    if n_blocks < 2 or len(wells) < MIN_CONTROLS:
+        return row | {"reason": f"{len(wells)} controls in {n_blocks} blocks; expected {MIN_CONTROLS} in 2"}
     distance = set_distances(white, plates, Counter(plates[wells]), wells[:, None])
     farther = (distance >= distance[:, None]) & (own != own[:, None])
     p = (1 + farther.sum(axis=1)) / (1 + (own != own[:, None]).sum(axis=1))

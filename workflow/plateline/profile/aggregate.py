@@ -42,7 +42,8 @@ def aggregate_cells(
         By feature; these values count as missing.
     """
     step = max(1, block_bytes // (8 * max(1, len(wells))))
-    parts, infinite = [pd.DataFrame(index=pd.Index(sorted(wells.unique()), name="Metadata_Well"))], {}
+    parts = [pd.DataFrame(index=pd.Index(sorted(wells.unique()), name="Metadata_Well"))]
+    infinite: dict[str, int] = {}
     for start in range(0, len(names), step):
         block = read(names[start : start + step])
         endless = np.isinf(block.to_numpy(dtype=np.float64, na_value=np.nan))

@@ -9,7 +9,8 @@ import re
 from plateline.errors import ConfigError
 from plateline.identity import PREFIX
 
-# Ours -> their names without case and without what is no letter or digit; of several the first is taken.
+# Ours -> their names without case and without what is no letter or digit, whole or as an expression; of several the
+# first is taken. Harmony: `Nuclei - Number of Objects`, `Object No in Nuclei`; MetaXpress: `Total Cells (...)`.
 KNOWN = {
     "Plate": ["metadataplate", "imagemetadataplate", "platename", "plate", "plateid", "platebarcode", "barcode"],
     "Well": ["metadatawell", "imagemetadatawell", "wellname", "well", "welllabel", "wellid", "metadatawellposition"],
@@ -17,7 +18,16 @@ KNOWN = {
     "Column": ["metadatacolumn", "metadatacol", "column"],
     "Site": ["metadatasite", "imagemetadatasite", "imagemetadatafield", "site", "siteid", "field", "fieldid", "fov"],
     "Timepoint": ["metadatatimepoint", "imagemetadatatimepoint", "timepoint"],
-    "ObjectNumber": ["metadataobjectnumber", "objectnumber", "objectno", "objectid", "cellid", "metadatacellid"],
+    "ObjectNumber": [
+        "metadataobjectnumber",
+        "objectnumber",
+        "objectno",
+        "objectid",
+        "cellid",
+        "metadatacellid",
+        r"objectnoin\w+",
+        "cellcellid",
+    ],
     "Object_Count": [
         "metadataobjectcount",
         "metadatacellcount",
@@ -25,7 +35,8 @@ KNOWN = {
         "countcells",
         "imagecountnuclei",
         "countnuclei",
-        "numberofobjects",
+        r"\w*numberofobjects",
+        r"totalcells\w*",
         "objectcount",
         "cellcount",
     ],
@@ -64,8 +75,6 @@ NO_FEATURE = {
     "measurementdate",
     "measurementid",
 }
-# What names of Harmony (`Nuclei - Number of Objects`, `Object No in Nuclei`) and MetaXpress (`Total Cells (...)`) hold.
-_PARTS = {"Object_Count": r"\w+numberofobjects|totalcells\w*", "ObjectNumber": r"objectnoin\w+|cellcellid"}
 
 
 def rename(theirs: list[str], text: set[str], columns: dict[str, str]) -> dict[str, str]:
@@ -96,7 +105,7 @@ def rename(theirs: list[str], text: set[str], columns: dict[str, str]) -> dict[s
         raise ConfigError(msg)
     found = {name: _house(ours) for name, ours in columns.items()}
     for ours, known in KNOWN.items():
-        if PREFIX + ours not in found.values() and (name := _first(known, ours, theirs, found)):
+        if PREFIX + ours not in found.values() and (name := _first(known, theirs, found)):
             found[name] = PREFIX + ours
     names = {name: found.get(name) or _unknown(name, name in text) for name in theirs}
     if twice := [name for name in names.values() if list(names.values()).count(name) > 1]:
@@ -117,12 +126,13 @@ def _house(ours: str) -> str:
     return ours
 
 
-def _first(known: list[str], ours: str, theirs: list[str], taken: dict[str, str]) -> str:
+def _first(known: list[str], theirs: list[str], taken: dict[str, str]) -> str:
     """Their column for one of ours, empty if there is none."""
     free = {_plain(name): name for name in reversed(theirs) if name not in taken}
-    exact = [free[name] for name in known if name in free]
-    alike = [name for plain, name in free.items() if ours in _PARTS and re.fullmatch(_PARTS[ours], plain)]
-    return (exact or sorted(alike) or [""])[0]
+    if "celltype" in free:
+        free.pop("cellcount", None)  # Harmony's cells that were seeded, not those that were found
+    fitting = (free[plain] for name in known for plain in sorted(free) if re.fullmatch(name, plain))
+    return next(fitting, "")
 
 
 def _unknown(name: str, is_text: bool) -> str:
@@ -132,4 +142,4 @@ def _unknown(name: str, is_text: bool) -> str:
         return bare
     if not bare.strip():
         return PREFIX + "RowName"
-    return PREFIX + name if is_text or _plain(name) in NO_FEATURE else name
+    return PREFIX + name if is_text or _plain(name) in {*NO_FEATURE, "cellcount"} else name

@@ -220,7 +220,8 @@ def read_identity(source: Source) -> pd.DataFrame:
     """
     wanted = [name for name in (*PLACE, "Metadata_Row", "Metadata_Column") if name in source.names]
     codes: dict[object, int] = {}
-    wells, numbers = [], {name: [] for name in PLACE[1:]}
+    wells: list[npt.NDArray[np.int32]] = []
+    numbers: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in PLACE[1:]}
     for block in _scan(source, wanted):
         keys = _well_texts(block)
         wells.append(np.array([codes.setdefault(key, len(codes)) for key in keys], dtype=np.int32))
@@ -270,7 +271,7 @@ def _whole(values: pd.Series) -> npt.NDArray[np.int64]:
 
 
 def read_metadata(source: Source, wells: pd.Series) -> pd.DataFrame:
-    """What the table says of its wells beside features: the first value of every column, one row per well.
+    """What the table says of its wells beside features: columns with one value per well, one row per well.
 
     Parameters
     ----------
@@ -280,12 +281,16 @@ def read_metadata(source: Source, wells: pd.Series) -> pd.DataFrame:
     """
     place = {*PLACE, "Metadata_Plate", "Metadata_Row", "Metadata_Column", "Metadata_ObjectNumber"}
     wanted = [name for name in source.names if name.startswith(PREFIX) and name not in place]
-    firsts, start = [pd.DataFrame(columns=["Metadata_Well", *wanted], dtype=object)], 0
+    ends, start = [pd.DataFrame(columns=["Metadata_Well", *wanted], dtype=object)], 0
     for block in _scan(source, wanted) if wanted else ():
         own = block.assign(Metadata_Well=wells.iloc[start : start + len(block)].astype(object).to_numpy())
-        firsts.append(own.groupby("Metadata_Well").first().reset_index())
+        groups = own.groupby("Metadata_Well")
+        ends += [groups.first().reset_index().astype(object), groups.last().reset_index().astype(object)]
         start += len(block)
-    joined = pd.concat([frame.astype(object) for frame in firsts]).groupby("Metadata_Well").first()
+    wells_of = pd.concat(ends).groupby("Metadata_Well")
+    # What differs between the first and the last cell of a well, as a file or a place, says nothing of the well.
+    of_wells = wells_of.nunique().max() <= 1 if len(wells) else pd.Series(True, index=wanted)
+    joined = wells_of.first().loc[:, [name for name in wanted if of_wells[name]]]
     return joined.reindex(pd.Index(wells.cat.categories, name="Metadata_Well")).reset_index()
 
 
