@@ -9,7 +9,7 @@ from plateline.classify import calibration, novelty, wrappers
 from plateline.errors import ConfigError
 from plateline.models import mlp
 
-MLP = {"hidden": 16, "dropout": 0.2, "epochs": 120, "loss": "ce", "mc_samples": 0}
+MLP = {"hidden": 16, "dropout": 0.2, "epochs": 80, "loss": "ce", "mc_samples": 0}
 OPTIONS = {
     "logistic": {"C": 1.0},
     "nearest": {"sharpness": 10.0},

@@ -18,6 +18,8 @@ LOSSES = ("ce", "focal", "class-balanced", "logit-adjusted")
 # Usual values of the papers.
 FOCUS, BALANCE = 2.0, 0.999
 BATCH_ROWS, WEIGHT_DECAY = 128, 1e-3
+# Steps of a pass at least: a screen has a hundred treatments, and one step a pass learns little.
+MIN_STEPS = 5
 # At the start; falls to 0 along a cosine.
 LEARNING_RATE = 3e-3
 
@@ -113,8 +115,9 @@ class Network(ClassifierMixin, BaseEstimator):
         self.layers_ = Layers(x.shape[1], self.hidden, len(counts), generator)
         optimiser = torch.optim.Adam(self.layers_.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.epochs)
+        n_rows = min(BATCH_ROWS, max(1, len(x) // MIN_STEPS))
         for _ in range(self.epochs):
-            for rows in torch.randperm(len(x), generator=generator).split(BATCH_ROWS):
+            for rows in torch.randperm(len(x), generator=generator).split(n_rows):
                 optimiser.zero_grad()
                 logits = self.layers_(x[rows], self.dropout, generator)
                 loss_of(logits, target[rows], counts, self.loss).backward()
