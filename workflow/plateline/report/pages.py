@@ -222,8 +222,8 @@ def screen_page(
     dict of str to bytes
         File name to content: ``index.html`` and its pictures; a plate's own page is expected at ``{plate}/index.html``.
     """
-    names = ("plates", "wells", "pictures", "assay", "dose", "treatments", "rates")
-    names = (*names, "predictions", "resemblance", "ledger")
+    screen = ("plates", "wells", "pictures", "assay", "dose", "treatments", "rates")
+    names = (*screen, "predictions", "resemblance", "ledger")
     read = {name: _complete(tables[name], name, readouts) for name in names}
     ledger = sections.places_of(read["ledger"])
     dose = order_curves(read["dose"], readouts)
