@@ -565,6 +565,7 @@ def test_mixed_and_parted_batches_have_the_ends_of_each_scale():
     assert table.loc["lisi_treatment", "after"] > 0.95
     assert table.loc["silhouette_treatment", "after"] > 0.9
     assert table.loc["graph_connectivity", "after"] == 1
+    assert table.loc["map_treatment", "after"] == 1 and table.loc["map_treatment", "before"] < 0.5
     assert (table["n"] == 120).all() and (table["reason"] == "").all()
 
 
@@ -576,6 +577,20 @@ def test_connectivity_counts_the_largest_piece():
     assert correct.mixing.graph_connectivity(X[:20], ["a"] * 20) == 1
 
 
+def test_the_map_equals_a_naive_loop():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(list("abcd"), 4).astype(object)
+    X = rng.normal(size=(16, 5))
+    scores = []
+    for name in "abcd":
+        for i in np.flatnonzero(labels == name):
+            cosine = X @ X[i] / np.linalg.norm(X, axis=1)
+            order = [j for j in np.argsort(-cosine) if j != i]
+            hits = [rank + 1 for rank, j in enumerate(order) if labels[j] == name]
+            scores.append(np.mean([(n + 1) / rank for n, rank in enumerate(hits)]))
+    assert mixing._precision(X, labels) == pytest.approx(np.mean(scores))
+
+
 def test_what_cannot_be_measured_says_why():
     made = correct.correct_profiles(
         screen(1).drop(columns="Metadata_Treatment"), correct.Standardize, min_controls=3
@@ -583,7 +598,7 @@ def test_what_cannot_be_measured_says_why():
     assert made.loc["lisi_batch", "reason"] == "1 batch, 2 needed" and np.isnan(made.loc["lisi_batch", "after"])
     assert made.loc["silhouette_treatment", "reason"] == "fewer than two treatments with two wells"
     empty = correct.correct_profiles(screen()[:0], correct.Harmony, min_controls=3)
-    assert len(empty.mixing) == 5 and empty.mixing["after"].isna().all() and empty.warnings == []
+    assert len(empty.mixing) == 6 and empty.mixing["after"].isna().all() and empty.warnings == []
 
 
 def test_treatments_of_one_batch_are_named():
@@ -603,7 +618,8 @@ def test_a_correction_that_removes_biology_is_named():
             return np.random.default_rng(0).normal(size=X.shape)
 
     made = correct.correct_profiles(screen(), Mixer, min_controls=3)
-    assert any(w.startswith("the correction removes biology: silhouette of treatments") for w in made.warnings)
+    for word in ("silhouette", "mAP"):
+        assert any(w.startswith(f"the correction removes biology: {word} of treatments") for w in made.warnings)
 
 
 def test_plates_of_another_pixel_size_are_left_out():

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from plateline.correct import Harmony, Sphering
-from plateline.hits.precision import average_precision, mean_average_precision
+from plateline.precision import average_precision, mean_average_precision
 
 WELLS, FEATURES, REPLICATES, CONTROLS = 2400, 512, 5, 400
 

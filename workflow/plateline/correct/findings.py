@@ -7,7 +7,7 @@ from plateline.correct.context import BATCH, Texts, context_of
 from plateline.correct.mixing import mixing_table
 from plateline.correct.zscore import ZScore
 
-# A fall of the silhouette of treatments that is no rounding.
+# A fall of the silhouette or the mAP of treatments that is no rounding.
 LOST_BIOLOGY = 0.05
 
 
@@ -44,10 +44,11 @@ def confounded(wells: pd.DataFrame) -> list[str]:
 
 
 def lost_biology(mixing: pd.DataFrame) -> list[str]:
-    """A sentence when treatments stand less apart after the correction than before."""
-    row = mixing.set_index("metric").loc["silhouette_treatment"]
-    if not row["after"] < row["before"] - LOST_BIOLOGY:
-        return []
+    """Sentences when treatments stand less apart after the correction than before, by silhouette or by mAP."""
+    rows = mixing.set_index("metric")[["before", "after"]]
+    words = {"silhouette_treatment": "silhouette of treatments", "map_treatment": "mAP of treatments"}
     return [
-        f"the correction removes biology: silhouette of treatments {row['before']:.2f} before, {row['after']:.2f} after"
+        f"the correction removes biology: {word} {before:.2f} before, {after:.2f} after"
+        for word, (before, after) in zip(words.values(), rows.loc[list(words)].to_numpy(), strict=True)
+        if after < before - LOST_BIOLOGY
     ]

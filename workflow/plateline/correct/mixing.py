@@ -9,6 +9,7 @@ from sklearn.metrics import silhouette_samples
 from sklearn.neighbors import NearestNeighbors
 
 from plateline.correct.context import Floats, Texts
+from plateline.precision import average_precision
 
 # Neighbours of the graph; those of LISI follow from its perplexity as in its paper.
 NEIGHBOURS = 15
@@ -42,7 +43,8 @@ def mixing_table(
     ``lisi_batch``: batches among a well's neighbours, 0 for one, 1 for all alike. ``silhouette_batch``: 1 less the
     absolute silhouette width of batches. ``graph_connectivity``: share of a treatment's wells that its neighbour graph
     holds together. ``lisi_treatment``: 1 where the neighbours are of one treatment, 0 for all alike.
-    ``silhouette_treatment``: silhouette width of treatments, from -1 to 1. All by cosine. Of more than 5000 wells as
+    ``silhouette_treatment``: silhouette width of treatments, from -1 to 1. ``map_treatment``: mean average precision of
+    the wells of a treatment among those of others, 0 to 1. All by cosine. Of more than 5000 wells as
     many are drawn, always the same.
     """
     before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
@@ -61,6 +63,7 @@ def mixing_table(
         ("graph_connectivity", "biology"): lambda X: graph_connectivity(X[known], treatments[known]),
         ("lisi_treatment", "biology"): lambda X: 1 - _scaled_lisi(X[known], treatments[known]),
         ("silhouette_treatment", "biology"): lambda X: _silhouette(X[known], treatments[known]).mean(),
+        ("map_treatment", "biology"): lambda X: _precision(X[known], treatments[known]),
     }
     rows = []
     for (name, about), measure in metrics.items():
@@ -132,6 +135,13 @@ def _neighbour_weights(distance: Floats, perplexity: float) -> Floats:
 def _scaled_lisi(X: Floats, labels: Texts) -> float:
     """Mean LISI, 0 for one label and 1 for all."""
     return float((lisi(X, labels).mean() - 1) / (len(set(labels)) - 1))
+
+
+def _precision(X: Floats, labels: Texts) -> float:
+    """Mean over labels of the average precision of their rows."""
+    _, label = np.unique(labels, return_inverse=True)
+    found = average_precision(X, label)["average_precision"]
+    return float(found.groupby(label).mean().mean())
 
 
 def _silhouette(X: Floats, labels: Texts) -> Floats:
