@@ -1,5 +1,7 @@
 """Centre per plate, scale from as many controls as there are: the rule behind the three scalings on controls."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -37,6 +39,10 @@ class PooledScale(TransformerMixin, BaseEstimator):
 
     kind = "inductive"
     scales = True
+    # (N, D) controls -> (D,); (N, D) residuals and the number of centres they were taken from -> (D,), or low and high
+    # ends (2, D).
+    _center: Callable[[Floats], Floats]
+    _spread: Callable[[Floats, int], Floats]
 
     def __init__(self, *, own_scale_from: int = 16):
         self.own_scale_from = own_scale_from
@@ -112,12 +118,6 @@ class PooledScale(TransformerMixin, BaseEstimator):
         low, width = (np.zeros(len(center)), spread) if spread.ndim == 1 else (spread[0], spread[1] - spread[0])
         self.center_[name] = center + low
         self.scale_[name] = np.where(width <= MIN_RELATIVE_SPREAD * np.abs(center), 0.0, width)
-
-    def _center(self, controls: Floats) -> Floats:
-        raise NotImplementedError
-
-    def _spread(self, residual: Floats, n_centers: int) -> Floats:
-        raise NotImplementedError
 
 
 def _between(own: Floats, pooled: Floats, weight: float) -> Floats:
