@@ -12,6 +12,7 @@ from plateline import correct
 from plateline.errors import PlatelineError
 
 OPTIONS = {"min_controls": 3, "max_correlation": 0.9}
+NEW = "Metadata_Correction"
 FEATURES = ["Cells_AreaShape_Area", "Nuclei_AreaShape_Area", "Nuclei_Intensity_MeanIntensity_DNA"]
 
 
@@ -31,6 +32,14 @@ def screen(plates=("P1", "P2"), seed=0, features=FEATURES):
         values = rng.normal(0, 1, (len(kinds), len(features))) * (number + 1) + 100 * number
         tables.append(pd.concat([table, pd.DataFrame(values, columns=features)], axis=1))
     return pd.concat(tables, ignore_index=True)
+
+
+def run(profiles, corrector, *, min_controls, max_correlation, drop=()):
+    """Corrected wells, verdicts on features, wells left out."""
+    made = correct.correct_profiles(
+        profiles, corrector, min_controls=min_controls, drop=drop, select={"max_correlation": max_correlation}
+    )
+    return made.profiles.drop(columns=NEW), made.selection, made.left_out
 
 
 def reasons(selection):
@@ -77,39 +86,39 @@ def mad(controls):
 )
 def test_each_corrector_equals_its_naive_loop(corrector, center, spread):
     profiles = screen()
-    corrected, selection, left_out = correct.correct_profiles(profiles, corrector, min_controls=3, max_correlation=1)
+    corrected, selection, left_out = run(profiles, corrector, min_controls=3, max_correlation=1)
     assert selection["kept"].all() and left_out.empty
     pd.testing.assert_frame_equal(corrected, naive_correct(profiles, center, spread))
 
 
 def test_a_standardised_plate_has_controls_of_mean_0_and_sd_1_whatever_its_offset():
     profiles = screen()
-    corrected, _, _ = correct.correct_profiles(profiles, correct.Standardize, **OPTIONS)
+    corrected, _, _ = run(profiles, correct.Standardize, **OPTIONS)
     controls = corrected[corrected["Metadata_ControlType"] == "negative"].groupby("Metadata_Plate")[FEATURES]
     np.testing.assert_allclose(controls.mean(), 0, atol=1e-12)
     np.testing.assert_allclose(controls.std(), 1)
     moved = profiles.copy()
     moved.loc[moved["Metadata_Plate"] == "P2", FEATURES] = moved[FEATURES] * 7 - 3
-    again, _, _ = correct.correct_profiles(moved, correct.Standardize, **OPTIONS)
+    again, _, _ = run(moved, correct.Standardize, **OPTIONS)
     pd.testing.assert_frame_equal(corrected, again)
 
 
 def test_no_sample_well_has_a_say_in_the_scale_of_another():
     profiles = screen()
     options = {"min_controls": 3, "max_correlation": 1}
-    before, _, _ = correct.correct_profiles(profiles, correct.Standardize, **options)
+    before, _, _ = run(profiles, correct.Standardize, **options)
     changed = profiles.copy()
     touched = changed["Metadata_ControlType"].isin(["sample", "positive"]) & (changed.index % 2 == 0)
     changed.loc[touched, FEATURES] *= 1e6
-    after, _, _ = correct.correct_profiles(changed, correct.Standardize, **options)
+    after, _, _ = run(changed, correct.Standardize, **options)
     pd.testing.assert_frame_equal(before[~touched], after[~touched])
     assert not before[touched].equals(after[touched])
 
 
 def test_no_plate_has_a_say_in_the_scale_of_another():
     profiles = screen()
-    alone, _, _ = correct.correct_profiles(profiles[:16], correct.MadRobustize, min_controls=3, max_correlation=1)
-    both, _, _ = correct.correct_profiles(profiles, correct.MadRobustize, min_controls=3, max_correlation=1)
+    alone, _, _ = run(profiles[:16], correct.MadRobustize, min_controls=3, max_correlation=1)
+    both, _, _ = run(profiles, correct.MadRobustize, min_controls=3, max_correlation=1)
     pd.testing.assert_frame_equal(alone, both[:16])
 
 
@@ -117,8 +126,8 @@ def test_rows_come_sorted_whatever_their_order():
     profiles = screen()
     shuffled = profiles.sample(frac=1, random_state=0)
     for one, other in zip(
-        correct.correct_profiles(profiles, correct.Standardize, **OPTIONS),
-        correct.correct_profiles(shuffled, correct.Standardize, **OPTIONS),
+        run(profiles, correct.Standardize, **OPTIONS),
+        run(shuffled, correct.Standardize, **OPTIONS),
         strict=True,
     ):
         pd.testing.assert_frame_equal(one, other)
@@ -127,15 +136,15 @@ def test_rows_come_sorted_whatever_their_order():
 def test_the_input_stays_as_it_was():
     profiles = screen()
     copy = profiles.copy()
-    correct.correct_profiles(profiles, correct.Standardize, **OPTIONS)
-    correct.correct_profiles(profiles, correct.Identity, **OPTIONS)
+    run(profiles, correct.Standardize, **OPTIONS)
+    run(profiles, correct.Identity, **OPTIONS)
     pd.testing.assert_frame_equal(profiles, copy)
 
 
 def test_a_plate_with_few_controls_is_left_out_and_named():
     profiles = screen()
     profiles.loc[profiles.index[16:20], "Metadata_ControlType"] = "untreated"
-    corrected, _, left_out = correct.correct_profiles(profiles, correct.Standardize, **OPTIONS)
+    corrected, _, left_out = run(profiles, correct.Standardize, **OPTIONS)
     assert set(corrected["Metadata_Plate"]) == {"P1"} and len(corrected) == 16
     assert list(left_out) == ["Metadata_Plate", "Metadata_Well", "reason"]
     assert set(left_out["Metadata_Plate"]) == {"P2"} and len(left_out) == 16
@@ -144,16 +153,14 @@ def test_a_plate_with_few_controls_is_left_out_and_named():
 
 def test_bad_wells_are_left_out_and_decide_nothing():
     profiles = screen()
-    expected, kept, _ = correct.correct_profiles(profiles, correct.Standardize, **OPTIONS)
+    expected, kept, _ = run(profiles, correct.Standardize, **OPTIONS)
     bad = profiles[:4].assign(
         Metadata_Well=["H01", "H02", "H03", "H04"],
         Metadata_Status=["failed", "few cells", "no images", "ok"],
         Metadata_ControlType=["negative", "negative", "negative", "exclude"],
     )
     bad[FEATURES] = [[np.nan] * 3, [1e9] * 3, [np.inf] * 3, [np.nan] * 3]
-    corrected, selection, left_out = correct.correct_profiles(
-        pd.concat([bad, profiles]), correct.Standardize, **OPTIONS
-    )
+    corrected, selection, left_out = run(pd.concat([bad, profiles]), correct.Standardize, **OPTIONS)
     pd.testing.assert_frame_equal(corrected, expected)
     pd.testing.assert_frame_equal(selection, kept)
     assert list(left_out["Metadata_Well"]) == ["H01", "H02", "H03", "H04"]
@@ -170,7 +177,7 @@ def test_every_well_is_corrected_or_left_out():
     for seed in range(5):
         profiles = screen(("P1", "P2", "P3"), seed)
         profiles["Metadata_Status"] = rng.choice(["ok", "failed"], len(profiles), p=[0.6, 0.4])
-        corrected, _, left_out = correct.correct_profiles(profiles, correct.Standardize, **OPTIONS)
+        corrected, _, left_out = run(profiles, correct.Standardize, **OPTIONS)
         wells = pd.concat([corrected, left_out])[["Metadata_Plate", "Metadata_Well"]]
         assert len(wells) == len(profiles) and not wells.duplicated().any()
 
@@ -183,7 +190,7 @@ def test_each_dropped_feature_says_why():
     profiles.loc[17, "Cells_Inf"] = -np.inf
     profiles.loc[profiles.index[16:22], "Cells_Flat"] = 0.1
     profiles["Cells_Twin"] = -2 * profiles["Cells_A"] + 1
-    corrected, selection, _ = correct.correct_profiles(profiles, correct.Standardize, **OPTIONS)
+    corrected, selection, _ = run(profiles, correct.Standardize, **OPTIONS)
     assert list(selection["feature"]) == names
     assert list(corrected.columns[4:]) == ["Cells_A", "Cells_B"]
     assert reasons(selection) == {
@@ -201,7 +208,7 @@ def test_features_go_by_parts_of_their_names():
     profiles = screen(features=names)
     profiles[names[0]] = np.nan
     drop = ["_Location_", "Center_"]
-    corrected, selection, _ = correct.correct_profiles(profiles, correct.Standardize, **OPTIONS, drop=drop)
+    corrected, selection, _ = run(profiles, correct.Standardize, **OPTIONS, drop=drop)
     assert list(corrected)[4:] == names[3:]
     held = {names[0]: "_Location_", names[1]: "_Location_", names[2]: "Center_"}
     assert reasons(selection) == {name: f"name holds {part}" for name, part in held.items()}
@@ -211,7 +218,7 @@ def test_identity_drops_only_what_is_the_same_in_all_wells():
     profiles = screen()
     profiles[FEATURES[0]] = 0.1
     profiles.loc[profiles["Metadata_ControlType"] == "negative", FEATURES[1]] = 0.0
-    _, selection, _ = correct.correct_profiles(profiles, correct.Identity, **OPTIONS)
+    _, selection, _ = run(profiles, correct.Identity, **OPTIONS)
     assert reasons(selection) == {FEATURES[0]: "same value in all wells"}
 
 
@@ -260,28 +267,32 @@ def test_real_wells_keep_their_scale(data):
     table = table.rename(columns={c: c.removeprefix("Image_") for c in table})
     kind = np.where(table.groupby("Metadata_Plate").cumcount() < 5, "negative", "sample")
     table = table.copy().assign(Metadata_Status="ok", Metadata_ControlType=kind)
-    corrected, selection, left_out = correct.correct_profiles(table, correct.Standardize, **OPTIONS)
+    corrected, selection, left_out = run(table, correct.Standardize, **OPTIONS)
     assert len(corrected) + len(left_out) == 120 and len(corrected) > 50
     assert 20 < selection["kept"].sum() < len(selection)
     controls = corrected[corrected["Metadata_ControlType"] == "negative"].groupby("Metadata_Plate")
     np.testing.assert_allclose(controls[list(selection["feature"][selection["kept"]])].std(), 1)
 
 
-@pytest.mark.parametrize("corrector", [correct.Standardize, correct.MadRobustize])
+@pytest.mark.parametrize("corrector", [correct.Standardize, correct.MadRobustize, correct.MinMaxControls])
 def test_estimators_clone_and_answer_nan_without_a_scale(corrector):
     X = np.array([[0.1, 1, 1, 1e6], [0.1, 2, np.nan, 1e6 * (1 + 1e-12)], [0.1, 4, np.inf, 1e6], [0.1, 9, 3, 1e6]])
+    wells = correct.context.context_of(pd.DataFrame({"Metadata_Plate": ["P1"] * 4}))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Z = clone(corrector()).fit_transform(X)
+        Z = clone(corrector()).fit(X, wells).transform(X, wells)
     assert np.isnan(Z[:, [0, 2, 3]]).all() and np.isfinite(Z[:, 1]).all()
-    with pytest.raises(PlatelineError, match=f"{corrector.__name__} was given 1 control wells; expected at least 2"):
-        corrector().fit(X[:1])
+    message = f"{corrector.__name__} was given 1 control wells on plate P1; expected at least 2"
+    with pytest.raises(PlatelineError, match=message):
+        corrector().fit(X[:1], wells[:1])
+    with pytest.raises(PlatelineError, match="was given no control wells"):
+        corrector().fit(X[:0], wells[:0])
 
 
 def test_identity_needs_no_controls():
     profiles = screen()
     profiles["Metadata_ControlType"] = "sample"
-    corrected, _, _ = correct.correct_profiles(profiles, correct.Identity, min_controls=0, max_correlation=1)
+    corrected, _, _ = run(profiles, correct.Identity, min_controls=0, max_correlation=1)
     pd.testing.assert_frame_equal(corrected, profiles)
 
 
@@ -290,12 +301,12 @@ def test_empty_tables_have_all_columns():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for empty in (profiles[:0], profiles[:0].astype(object), profiles.assign(Metadata_Status="failed")):
-            corrected, selection, left_out = correct.correct_profiles(empty, correct.Standardize, **OPTIONS)
+            corrected, selection, left_out = run(empty, correct.Standardize, **OPTIONS)
             assert list(corrected) == list(profiles.columns[:4]) and corrected.empty
             assert reasons(selection) == dict.fromkeys(FEATURES, "no well left to correct")
             assert list(left_out) == ["Metadata_Plate", "Metadata_Well", "reason"] and len(left_out) == len(empty)
         bare = profiles[profiles.columns[:4]]
-        corrected, selection, _ = correct.correct_profiles(bare, correct.Standardize, **OPTIONS)
+        corrected, selection, _ = run(bare, correct.Standardize, **OPTIONS)
     pd.testing.assert_frame_equal(corrected, bare)
     assert list(selection) == ["feature", "kept", "reason"] and selection.empty
 
@@ -303,12 +314,16 @@ def test_empty_tables_have_all_columns():
 def test_what_cannot_be_corrected_is_refused():
     profiles = screen()
     with pytest.raises(PlatelineError, match=r"lack the columns \['Metadata_Status'\].*rerun rule profile_plate"):
-        correct.correct_profiles(profiles.drop(columns="Metadata_Status"), correct.Standardize, **OPTIONS)
+        run(profiles.drop(columns="Metadata_Status"), correct.Standardize, **OPTIONS)
     with pytest.raises(PlatelineError, match=r"features \['Compound'\] .* have dtype object; expected numbers"):
-        correct.correct_profiles(profiles.assign(Compound="DMSO"), correct.Standardize, **OPTIONS)
+        run(profiles.assign(Compound="DMSO"), correct.Standardize, **OPTIONS)
 
-    class Combat(correct.Identity):
-        kind = "transductive"
+    twice = pd.concat([profiles, profiles[:1]])
+    with pytest.raises(PlatelineError, match="plate P1 well A01 stands twice in the profiles; expected one row"):
+        run(twice, correct.Standardize, **OPTIONS)
 
-    with pytest.raises(PlatelineError, match="Combat is of kind 'transductive'; expected 'inductive'"):
-        correct.correct_profiles(profiles, Combat, **OPTIONS)
+    class Clairvoyant(correct.Identity):
+        kind = "labelled"
+
+    with pytest.raises(PlatelineError, match="Clairvoyant is of kind 'labelled'; expected inductive or transductive"):
+        run(profiles, Clairvoyant, **OPTIONS)

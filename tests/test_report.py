@@ -167,7 +167,8 @@ def plate_of(wells, *, gallery=(), channels=("DNA", "GFP"), readouts=READOUTS, a
 
 def screen_of(wells, *, readouts=READOUTS, evaluation=None, run=None, config="a: 1", top=20, **tables):
     plates = wells["Metadata_Plate"].unique() if len(wells) else ["P1"]
-    empty = {name: pd.DataFrame() for name in ("treatments", "rates", "predictions", "dose", "pictures")}
+    names = ("treatments", "rates", "predictions", "resemblance", "dose", "pictures")
+    empty = {name: pd.DataFrame() for name in names}
     made = {
         "plates": pd.DataFrame({"Metadata_Plate": plates, "Metadata_Batch": "1", "status": "ok", "reason": ""}),
         "wells": wells,
@@ -256,12 +257,18 @@ def test_screen_page_says_what_it_knows():
         | {"family": "all samples", "reason": ["", "no q"]}
     )
     predictions = pd.DataFrame({"Metadata_Treatment": ["alpha@1 nM"], "mechanism": "PI3K inhibitor", "confidence": 0.9})
+    predictions["call"] = "unknown"
+    resemblance = pd.DataFrame({"Metadata_Treatment": ["alpha@1 nM"], "nearest": "beta@3 nM", "cluster": 7, "map_x": 2})
     evaluation = {"status": "ok", "reason": "", "n": 16, "n_groups": 8, "hold_out": "row", "classes": {"negative": 8}}
     evaluation |= {"accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 1.0, "interval": "groups resampled"}
     evaluation |= {
         "balanced_accuracy": 0.9,
         "log_loss": 0.2,
         "coverage": 0.9,
+        "correction": "Harmony: transductive",
+        "brier": 0.123,
+        "brier_constant": 0.456,
+        "novelty_auroc": 0.789,
         "baselines": {"cell_count": {"accuracy": 0.5}},
     }
     page = screen_of(
@@ -269,6 +276,7 @@ def test_screen_page_says_what_it_knows():
         dose=dose,
         treatments=treatments,
         predictions=predictions,
+        resemblance=resemblance,
         evaluation=evaluation,
         run={"versions": {"plateline": "0.1.0"}},
         config="segment:\n  method: otsu",
@@ -283,6 +291,12 @@ def test_screen_page_says_what_it_knows():
         "PI3K inhibitor",
         "cell count",
         "0.800 to 1.00",
+        "unknown",
+        "beta@3 nM",
+        "0.123",
+        "0.456 with one confidence for all answers",
+        "0.789",
+        "Profiles were corrected by Harmony: transductive",
     ):
         assert piece in text
     for piece in ("versions.plateline 0.1.0", "method: otsu", "killer: no q", "P1", "96 fields"[:2]):

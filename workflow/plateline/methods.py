@@ -52,14 +52,31 @@ AGGREGATORS = {
     "quantiles": "plateline.profile:quantiles",
     "count-only": "plateline.profile:count_only",
 }
-# **options -> unfitted estimator with fit(controls) and transform(wells)
+# **options -> unfitted estimator: inductive with fit(controls, context) and transform(X, context), or transductive with
+# fit_transform(X, context)
 CORRECTORS = {
     "none": "plateline.correct:Identity",
     "standardize": "plateline.correct:Standardize",
     "mad_robustize": "plateline.correct:MadRobustize",
+    "minmax-controls": "plateline.correct:MinMaxControls",
+    "zscore": "plateline.correct:ZScore",
+    "sphering": "plateline.correct:Sphering",
+    "tvn": "plateline.correct:TypicalVariation",
+    "combat": "plateline.correct:Combat",
+    "harmony": "plateline.correct:Harmony",
+    "mnn": "plateline.correct:MutualNeighbours",
 }
 # **options, seed -> unfitted estimator with predict_proba
-CLASSIFIERS = {"logistic": "plateline.classify:logistic"}
+CLASSIFIERS = {
+    "logistic": "plateline.classify:logistic",
+    "nearest": "plateline.classify:nearest",
+    "neighbours": "plateline.classify:neighbours",
+    "lda": "plateline.classify:lda",
+    "svm": "plateline.classify:svm",
+    "forest": "plateline.classify:forest",
+    "boosting": "plateline.classify:boosting",
+    "mlp": "plateline.models.mlp:mlp",
+}
 
 TABLES = {
     "ingest": LAYOUTS,

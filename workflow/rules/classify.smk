@@ -1,16 +1,18 @@
 """What the treatments resemble, with held-out evaluation.
 
 Needs: corrected profiles.
-Makes: results/classify/predictions.parquet (one treatment), evaluation.json (scores with intervals and controls).
+Makes: results/classify/predictions.parquet (one treatment), resemblance.parquet (nearest other, cluster, map),
+evaluation.json (scores with intervals and controls).
 """
 
 
 rule classify_screen:
-    """Learn from the control wells and predict every treatment."""
+    """Learn from the control and reference wells and predict every treatment."""
     input:
         profiles="results/correct/profiles.parquet",
     output:
         table="results/classify/predictions.parquet",
+        resemblance="results/classify/resemblance.parquet",
         evaluation="results/classify/evaluation.json",
         ledger="results/classify/predictions.ledger.parquet",
     log:

@@ -43,6 +43,7 @@ rule report_screen:
         rates="results/hits/false_positives.parquet",
         dose_response="results/hits/dose_response.parquet",
         predictions="results/classify/predictions.parquet",
+        resemblance="results/classify/resemblance.parquet",
         evaluation="results/classify/evaluation.json",
         pictures=expand("results/report/{plate}/pictures.json", plate=PLATES),
         ledger="results/ledger.parquet",

@@ -21,6 +21,7 @@ with log.job(snakemake) as counts:
         "treatments": store.read_table(snakemake.input.hits),
         "rates": store.read_table(snakemake.input.rates),
         "predictions": store.read_table(snakemake.input.predictions),
+        "resemblance": store.read_table(snakemake.input.resemblance),
         "ledger": store.read_table(snakemake.input.ledger),
     }
     pages = report.screen_page(

@@ -6,7 +6,7 @@ from plateline.hits.dose import dose_response, four_parameter
 from plateline.hits.flags import flag_treatments
 from plateline.hits.null import control_test, false_positives
 from plateline.hits.permute import effect_size, permutation_test
-from plateline.hits.precision import average_precision, mean_average_precision
+from plateline.precision import average_precision, mean_average_precision
 
 __all__ = [
     "average_precision",

@@ -14,8 +14,8 @@ from plateline.hits.flags import COLUMNS as FLAGS
 from plateline.hits.flags import add_toxic_dose, flag_treatments
 from plateline.hits.null import control_test, false_positives
 from plateline.hits.permute import BoolArray, FloatArray, groups_of
-from plateline.hits.precision import average_precision, mean_average_precision
 from plateline.identity import READOUT, WELL, features_of
+from plateline.precision import average_precision, mean_average_precision
 
 BY_CONTROLS, BY_LABELS = "control wells, cross-fitted by plate", "labels exchanged within plates"
 # Readouts beside the declared ones, whose doses are compared: what a compound does, and what it kills.

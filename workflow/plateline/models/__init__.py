@@ -1,0 +1,1 @@
+"""Heavy models, one a file: the only place that imports torch."""

@@ -107,8 +107,12 @@ READS = {
     ),
     "rates": (["held_out", "reason"], ["n_blocks", "n_wells", "rate", "low", "high"]),
     "predictions": (
-        ["Metadata_Treatment", "Metadata_Compound", "mechanism", "set"],
+        ["Metadata_Treatment", "Metadata_Compound", "mechanism", "set", "call"],
         ["confidence", "novelty", "n_wells"],
+    ),
+    "resemblance": (
+        ["Metadata_Treatment", "Metadata_MoA", "nearest"],
+        ["cosine", "cluster", "order", "map_x", "map_y", "map_x_share", "map_y_share"],
     ),
 }
 
@@ -198,8 +202,8 @@ def screen_page(
     tables : dict of str to DataFrame
         ``plates`` (a row per plate used: ``Metadata_Plate``, ``Metadata_Batch``, ``status`` ``ok`` or ``failed``,
         ``reason``), ``wells`` (profile tables of all plates), ``pictures`` (from the plates' ``pictures.json``),
-        ``assay``, ``dose``, ``treatments``, ``rates`` (control wells called), ``predictions`` and ``ledger``; each may
-        be empty.
+        ``assay``, ``dose``, ``treatments``, ``rates`` (control wells called), ``predictions``, ``resemblance`` and
+        ``ledger``; each may be empty.
     readouts : list of str
         Declared readouts, the main one first.
     evaluation : dict
@@ -218,7 +222,8 @@ def screen_page(
     dict of str to bytes
         File name to content: ``index.html`` and its pictures; a plate's own page is expected at ``{plate}/index.html``.
     """
-    names = ("plates", "wells", "pictures", "assay", "dose", "treatments", "rates", "predictions", "ledger")
+    screen = ("plates", "wells", "pictures", "assay", "dose", "treatments", "rates")
+    names = (*screen, "predictions", "resemblance", "ledger")
     read = {name: _complete(tables[name], name, readouts) for name in names}
     ledger = sections.places_of(read["ledger"])
     dose = order_curves(read["dose"], readouts)
@@ -244,7 +249,9 @@ def screen_page(
         "tests": [test for test in read["treatments"]["test"].unique() if test],
         "families": [family for family in read["treatments"]["family"].unique() if family],
         "predictions": sections.prediction_table(read["predictions"], top_treatments),
+        "resemblance": sections.resemblance_table(read["resemblance"], top_treatments),
         "scores": sections.score_table(evaluation),
+        "doubt": sections.doubt_table(evaluation),
         "evaluation": evaluation,
         "failures": read["plates"][read["plates"]["status"] != "ok"].to_dict("records"),
         "run": list(facts.flat(run)),

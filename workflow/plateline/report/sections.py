@@ -267,7 +267,8 @@ def prediction_table(predictions: pd.DataFrame, most: int) -> Table:
     """The surest first."""
     columns = {
         "treatment": ("Metadata_Treatment", text),
-        "resembles": ("mechanism", text),
+        "resembles": ("call", text),
+        "least unlike": ("mechanism", text),
         "confidence": ("confidence", share),
         "set": ("set", text),
         "novelty p": ("novelty", share),
@@ -296,3 +297,44 @@ def score_table(evaluation: dict) -> Table:
         "log loss (nats)": ("log_loss", number),
     }
     return table(frame if evaluation.get("accuracy") is not None else frame.iloc[:0], columns)
+
+
+def doubt_table(evaluation: dict) -> Table:
+    """How far confidence, sets and novelty can be trusted: what was got, its interval, and what to compare it with."""
+    aims = {
+        "brier": ("Brier score of the probabilities", "brier_constant", "with one confidence for all answers"),
+        "log_loss": ("log loss (nats)", "log_loss_constant", "with one confidence for all answers"),
+        "calibration_error": ("calibration error, bins of equal numbers", "", "0"),
+        "risk_coverage_area": ("area under risk and coverage", "", "0; the share of wrong answers if unordered"),
+        "set_coverage": ("sets that hold a true class", "coverage", "asked for"),
+        "set_size": ("classes in a set, mean", "", "1"),
+        "novelty_auroc": ("unseen class told from seen ones, AUROC", "", "0.5 says nothing"),
+    }
+    rows = []
+    for name, (title, beside, words) in aims.items():
+        if evaluation.get(name) is not None:
+            bounds = [evaluation.get(f"{name}_{end}", np.nan) for end in ("low", "high")]
+            said = f"{number(evaluation.get(beside, np.nan))} {words}" if beside else words
+            rows.append({"what": title, "got": evaluation[name], "span": interval(*bounds), "beside": said})
+    columns = {
+        "of held-out answers": ("what", text),
+        "got": ("got", number),
+        "interval": ("span", span),
+        "to compare with": ("beside", text),
+    }
+    return table(pd.DataFrame(rows, columns=["what", "got", "span", "beside"]), columns)
+
+
+def resemblance_table(resemblance: pd.DataFrame, most: int) -> Table:
+    """Treatments in the order of their tree, with cluster, nearest other and place on the map."""
+    columns = {
+        "treatment": ("Metadata_Treatment", text),
+        "known mechanism": ("Metadata_MoA", text),
+        "cluster": ("cluster", count),
+        "nearest other": ("nearest", text),
+        "cosine": ("cosine", number),
+        "first axis": ("map_x", number),
+        "second axis": ("map_y", number),
+    }
+    shown = resemblance.sort_values("order", kind="stable")
+    return table(shown, used(columns, shown), most=most, rest="results/classify/resemblance.parquet")

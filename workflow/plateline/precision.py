@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from plateline.hits.permute import FloatArray, groups_of
-
+FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 # Similarities, or random means, that are held at once.
 LARGEST = 1 << 22
@@ -68,7 +67,8 @@ def average_precision(
 def _replicates(unit: FloatArray, labels: IntArray) -> tuple[npt.NDArray[np.float32], IntArray]:
     """Distances from every well to its replicates, sorted, one well after the other, and where each well's begin."""
     near: list[npt.NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(labels)
-    for own in groups_of(pd.Series(labels).where(labels >= 0)).values():
+    for name in np.unique(labels[labels >= 0]):
+        own = np.flatnonzero(labels == name)
         distance = np.float32(1) - (unit[own] @ unit[own].T).astype(np.float32)
         np.fill_diagonal(distance, np.inf)  # a well is no replicate of itself
         for well, row in zip(own, np.sort(distance, axis=1)[:, :-1], strict=True):

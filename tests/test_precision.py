@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plateline.hits import precision
-from plateline.hits.precision import average_precision, mean_average_precision
+from plateline import precision
+from plateline.precision import average_precision, mean_average_precision
 
 
 def screen(seed=0, wells=60, features=12):
