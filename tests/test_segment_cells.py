@@ -4,17 +4,21 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from drawn import CELLS, OTSU, assert_cells, disc, picture, real_field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage as ndi
+from scipy.stats import spearmanr
+from skimage.io import imread
 from skimage.segmentation import expand_labels
 
+from plateline import metrics
 from plateline.errors import ConfigError
 from plateline.identity import COMPARTMENTS
-from plateline.segment import cells, complete, segment_field
+from plateline.segment import cells, complete, object_table, segment_field
 from plateline.segment.cells import propagate
 from plateline.segment.classical import otsu
 from plateline.segment.labels import number_objects
@@ -181,6 +185,23 @@ def test_propagation_of_a_real_field_is_that_of_a_loop(field):
     np.testing.assert_array_equal(found, naive_propagation(seeds, brightness, mask, 0.05))
 
 
+def test_no_way_leads_through_another_nucleus():
+    seeds = np.zeros((6, 9), np.int32)
+    seeds[1:5, 1:3], seeds[1:5, 3:5] = 1, 2  # touching, on level ground where steps cost nothing
+    found = propagate(seeds, np.zeros((6, 9), np.float32), np.ones((6, 9), bool), regularisation=0.0)
+    np.testing.assert_array_equal(found[seeds > 0], seeds[seeds > 0])
+    assert (found > 0).all()
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (1, 1), (1, 30)])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_field_of_hardly_any_pixels_is_taken(method, shape):
+    done = complete(
+        {"nuclei": np.zeros(shape, np.int32)}, np.ones((2, *shape), np.float32), **(CELLS | {"method": method})
+    )
+    assert_cells(done, shape)
+
+
 def test_regularisation_weighs_distance_against_brightness():
     seeds = np.zeros((40, 60), np.int32)
     seeds[20, 15], seeds[20, 44] = 1, 2
@@ -190,6 +211,22 @@ def test_regularisation_weighs_distance_against_brightness():
     assert (near[20] == np.where(np.arange(60) < 30, 1, 2)).all()
     along = propagate(seeds, brightness, mask, regularisation=1e-6)
     assert (along[20] == np.where(np.arange(60) < 20, 1, 2)).all()
+
+
+def test_propagated_cells_agree_with_cellprofilers(data):
+    folder = data / "examplehuman"
+    image = np.stack([imread(next((folder / "images").glob(f"*d{c}.tif"))) for c in (0, 2)]).astype(np.float32)
+    # 0.64 of the way up is where CellProfiler's threshold lies in this image.
+    table = object_table(segment(image, method="propagation", grow_px=60, foreground_share=0.64))
+    ours = table.pivot(index="Metadata_ObjectNumber", columns="compartment")
+    theirs, whole = (pd.read_csv(folder / f"{name}.csv") for name in ("Nuclei", "Cells"))
+    places = [ours[("centroid_y", "nuclei")], ours[("centroid_x", "nuclei")]]
+    centres = theirs[["AreaShape_Center_Y", "AreaShape_Center_X"]].to_numpy()
+    pairs = metrics.match_points(centres, np.stack(places, axis=1), 5.0)
+    assert len(pairs) > 0.95 * len(theirs)
+    areas = ours[("area", "cells")].to_numpy()[pairs[:, 1]], whole["AreaShape_Area"].to_numpy()[pairs[:, 0]]
+    assert spearmanr(*areas).statistic > 0.8
+    assert 0.9 < np.median(areas[0] / areas[1]) < 1.1
 
 
 def test_the_names_of_the_methods_are_those_of_the_config():

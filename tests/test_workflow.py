@@ -469,6 +469,14 @@ def test_an_edited_exclusion_list_reaches_the_profile_and_no_pixel(fresh):
     assert {"profile_plate P1"} <= planned(fresh, "results/profile/P1.parquet") <= {"profile_plate P1"}
 
 
+def test_tiles_change_no_object(fresh):
+    target = "results/segment/P1/part-1.parquet"
+    whole = pd.read_parquet(fresh / target).drop(columns="Metadata_Key")
+    write_config(fresh, with_value(TOY_CONFIG, "segment.tile_px", 48))
+    run(fresh, target)
+    pd.testing.assert_frame_equal(pd.read_parquet(fresh / target).drop(columns="Metadata_Key"), whole)
+
+
 # --- a run that is disturbed
 
 

@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -55,15 +56,14 @@ def strata(shapes: list[tuple[int, int]]) -> list[str]:
     return [f"{y:5d} x {x}" for y, x in shapes]
 
 
-def options_of(name: str) -> dict:
-    """Options of a method as the config has them by default, lengths in pixels where 0 stands for an estimate."""
+def method_of(name: str, pixel_size_um: float) -> Callable:
+    """A method with its options as the config has them by default, lengths in pixels."""
     block = config.fill_defaults({}, SCHEMA)[name]
-    return segment.in_pixels(block, float("nan"), where="the benchmark")
+    return partial(methods.load("segment", name), **segment.in_pixels(block, pixel_size_um, where="the benchmark"))
 
 
-def run(name: str, images: list[np.ndarray]) -> tuple[list[np.ndarray], float]:
+def run(method: Callable, images: list[np.ndarray]) -> tuple[list[np.ndarray], float]:
     """Nuclei of each image by a method, and its Mpx per second of CPU, the median of several rounds."""
-    method = partial(methods.load("segment", name), **options_of(name))
     found = [method(image)["nuclei"] for image in images]  # compiles what is compiled on first use
     seconds = []
     for _ in range(REPEATS):
@@ -100,18 +100,18 @@ def main() -> None:
     parser.add_argument("--images", type=Path, default=DATA / "images")
     parser.add_argument("--masks", type=Path, default=DATA / "masks")
     parser.add_argument("--method", nargs="+", default=["otsu", "adaptive"], choices=list(methods.SEGMENTERS))
+    parser.add_argument("--pixel-size-um", type=float, default=float("nan"), help="for methods that ask for lengths")
     given = parser.parse_args()
-    default = SCHEMA["properties"]["method"]["default"]
     files = pair(given.images, given.masks)
     images, truths = [read_image(image) for image, _ in files], [imread(mask) for _, mask in files]
-    names, last = [image.stem for image, _ in files], ""
+    default, last = SCHEMA["properties"]["method"]["default"], ""
     print(
         f"{len(files)} images, {sum(segment.count(truth) for truth in truths)} objects; intervals of 95 % over images"
     )
     print(f"{'':<30}" + "".join(f"{name:<23}" for name in SHOWN).rstrip())
     for name in dict.fromkeys([*given.method, default]):
-        found, speed = run(name, images)
-        counts = count(names, truths, found)
+        found, speed = run(method_of(name, given.pixel_size_um), images)
+        counts = count([image.stem for image, _ in files], truths, found)
         scores = metrics.scores(counts)
         print(f"-- {name}: {speed:.2f} Mpx/s of CPU, one thread")
         show("all", scores)

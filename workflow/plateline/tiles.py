@@ -18,6 +18,8 @@ from plateline import metrics
 Labels = npt.NDArray[np.int32]
 # Rows and columns of a tile: from and to, in pixels of the field.
 Box = tuple[slice, slice]
+# Its own box, the box that it sees, and its labels there.
+Tile = tuple[Box, Box, Labels]
 
 
 def label_in_tiles(
@@ -53,16 +55,12 @@ def label_in_tiles(
     if tile_px <= 0 or all(len(side) == 2 for side in sides):
         return function(image)
     tiles = _label(function, image, sides, min(overlap_px, min(np.diff(side).min() for side in sides)))
-    joined = _join(
-        [_agreed(*pair) for pair in _neighbours(tiles)], max(int(tile.max()) for _, _, tile in tiles.values())
-    )
+    last = max(int(tile.max()) for _, _, tile in tiles.values())
+    joined = _join([_agreed(*pair) for pair in _neighbours(tiles)], last)
     labels = np.zeros(image.shape, np.int32)
     for core, seen, tile in tiles.values():
         labels[core] = joined[tile[_within(core, seen)]]
     return labels
-
-
-Tile = tuple[Box, Box, Labels]
 
 
 def _cut(size: int, tile_px: int) -> list[int]:

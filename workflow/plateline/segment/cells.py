@@ -111,12 +111,9 @@ def propagate(seeds: Labels, brightness: Pixels, mask: Mask, *, regularisation: 
     (Y, X) int32
         Of two seeds equally far away, the one with the smaller number.
     """
-    shape = seeds.shape
-    # With a rim of pixels that no way leads to, no step needs to look where the image ends.
-    numbers, inside = np.pad(seeds, 1), np.pad(mask, 1)
-    _walk(
-        numbers.ravel(), np.pad(brightness, 1).astype(np.float64).ravel(), inside.ravel(), shape[1] + 2, regularisation
-    )
+    # With a rim that no way leads to, no step needs to look where the image ends; nor does a way lead into a seed.
+    numbers, inside, level = np.pad(seeds, 1), np.pad(mask & (seeds == 0), 1), np.pad(brightness, 1).astype(np.float64)
+    _walk(numbers.ravel(), level.ravel(), inside.ravel(), numbers.shape[1], regularisation)
     return numbers[1:-1, 1:-1].copy()
 
 
@@ -155,10 +152,12 @@ def _grow(
     grow_px: float,
 ) -> Labels:
     """Cells: nuclei grown at most `grow_px` over the foreground of the channels."""
+    if not nuclei.any() or nuclei.all():
+        return nuclei.copy()
     far = edt.edt(nuclei == 0, parallel=1)
     near = far <= grow_px
     around = near & (nuclei == 0)
-    if not nuclei.any() or not around.any():
+    if not around.any():
         return nuclei.copy()
     close = around & (far <= _USUAL_PX)
     scaled = [brightness for channel in channels if (brightness := _brightness(channel, close)) is not None]
