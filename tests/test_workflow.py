@@ -92,7 +92,7 @@ CHANGES = {
     "segment.otsu.min_distance_px": (4, ["segment_part"]),
     "segment.otsu.grow_px": (6, ["segment_part"]),
     "measure.families": (["AreaShape", "Intensity"], ["measure_part"]),
-    "measure.skip_channels": (["GFP"], ["measure_part"]),
+    "measure.skip_channels": (["DNA"], ["measure_part"]),
     "measure.full_scale": ({"DNA": 200}, ["measure_part"]),
     "measure.texture_scales": ([2], ["measure_part"]),
     "measure.texture_levels": (16, ["measure_part"]),

@@ -43,7 +43,7 @@ CHANNELS = ["DNA", "ER", "RNA", "AGP", "Mito"]
 FULL_SCALE = 65535
 CROP, N_CROPS = 256, 16
 REPEATS = 3
-WELLS = 8
+WELLS = 4
 SIDES = {"costes": True, "no_costes": False}
 
 
