@@ -14,7 +14,7 @@ from cp_measure.core import (
 )
 from cp_measure.multimask.measureobjectneighbors import measureobjectneighbors
 
-from plateline.measure.names import HARALICK, LOCATION
+from plateline.measure.names import HARALICK
 
 # Where they say infinity and we say NaN.
 WITHOUT_PERIMETER = "AreaShape_FormFactor"
@@ -129,8 +129,3 @@ def assert_same(ours, theirs, rtol=1e-6):
             close["atol"] = 1e-7  # the root, or percent, of a difference that cancels
         np.testing.assert_allclose(found, wanted, err_msg=name, **close)
     return shared
-
-
-def is_place(name):
-    """Whether a feature of ours is a copy of a place that cp_measure has under another name."""
-    return name.startswith("Location_Center_") and not name.startswith(tuple(f"Location_{place}" for place in LOCATION))

@@ -17,6 +17,7 @@ from ome_zarr.reader import Reader
 from pycytominer.cyto_utils import infer_cp_features
 
 from plateline import assay
+from plateline.measure import FAMILIES
 
 pytestmark = pytest.mark.slow
 
@@ -141,7 +142,7 @@ def test_anndata_reads_the_corrected_profiles(demo):
         assert all(isinstance(text, str) for text in found.obs[name])
         assert found.obs[name].tolist() == profiles[name].tolist()
     assert set(found.var["compartment"]) <= set(COMPARTMENTS.values())
-    assert set(found.var["group"]) <= {"AreaShape", "Intensity"}
+    assert set(found.var["group"]) <= set(FAMILIES)
     assert all("_".join(parts) in name for name, parts in zip(found.var_names, found.var.to_numpy(), strict=True))
 
 

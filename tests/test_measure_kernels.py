@@ -205,7 +205,7 @@ def test_steps_of_granularity_are_erosions_and_reconstructions(seed, shape):
     rng = np.random.default_rng(seed)
     field = np.round(ndi.gaussian_filter(rng.random(shape), seed), 3)
     left = np.empty((5, *shape))
-    granularity._reconstruct(field, left)
+    granularity._reconstruct(*granularity._rank(field), left)
     eroded = field
     for step in left:
         eroded = erosion(eroded, disk(1))

@@ -112,7 +112,7 @@ CHANGES = {
     "segment.cells.regularisation": (0.1, ["segment_part"]),
     "segment.cells.grow_px": (6, ["segment_part"]),
     "measure.families": (["AreaShape", "Intensity"], ["measure_part"]),
-    "measure.skip_channels": (["GFP"], ["measure_part"]),
+    "measure.skip_channels": (["DNA"], ["measure_part"]),
     "measure.full_scale": ({"DNA": 200}, ["measure_part"]),
     "measure.texture_scales": ([2], ["measure_part"]),
     "measure.texture_levels": (16, ["measure_part"]),

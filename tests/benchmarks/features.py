@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,9 +41,9 @@ from plateline import measure  # noqa: E402
 
 CHANNELS = ["DNA", "ER", "RNA", "AGP", "Mito"]
 FULL_SCALE = 65535
-CROP = 256
-REPEATS = 5
-WELLS = 12
+CROP, N_CROPS = 256, 16
+REPEATS = 3
+WELLS = 4
 SIDES = {"costes": True, "no_costes": False}
 
 
@@ -52,7 +53,8 @@ def draw_field(size: int) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int32]
     if not folder.is_dir():
         sys.exit(f"no folder {folder}: set PLATELINE_DATA")
     plane, nuclei, last = np.zeros((size, size)), np.zeros((size, size), np.int32), 0
-    crops = (path for path in sorted((folder / "images").iterdir()) if _fits(folder, path))
+    # The same crops at either size, so that a cell costs the same but for the size of the field.
+    crops = cycle(list(islice((p for p in sorted((folder / "images").iterdir()) if _fits(folder, p)), N_CROPS)))
     for y in range(0, size, CROP):
         for x in range(0, size, CROP):
             path = next(crops)
