@@ -34,7 +34,7 @@ TOY_CONFIG = {
         "plate": {"channels": {"1": "DNA", "2": "GFP"}},
         "pattern": {"regex": r"(?P<well>[A-Z]\d+)_z(?P<z>\d)_c(?P<channel>\d)\.tif"},
     },
-    "segment": {"nuclei_channel": "DNA", "cell_channels": ["GFP"]},
+    "segment": {"method": "otsu", "nuclei_channel": "DNA", "cell_channels": ["GFP"]},
     "profile": {
         "min_cells": 3,
         "quantities": {"ratio": "Nuclei_Intensity_MeanIntensity_GFP / Cytoplasm_Intensity_MeanIntensity_GFP"},

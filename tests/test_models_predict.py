@@ -13,11 +13,11 @@ from plateline.methods import SEGMENTERS, load
 from plateline.models import flow
 from plateline.models.fit import TARGETS
 from plateline.models.light import CURVES, curves, unit
-from plateline.models.predict import estimate_diameter, find, maps_at, prepare, scale_factor
+from plateline.models.predict import estimate_diameter, find, kept, maps_at, prepare, scale_factor
 from plateline.models.unet import UNet, fold_norms, from_arrays, to_arrays
 
 NETWORKS = [name for name, path in SEGMENTERS.items() if path.startswith("plateline.models.")]
-OPTIONS = {"diameter_px": 0, "mirrors": 0, "min_area_px": 15}
+OPTIONS = {"diameter_px": 0, "mirrors": 0, "min_share": 0.15}
 
 
 def shipped(method):
@@ -57,7 +57,7 @@ def test_weights_come_back_and_folding_changes_no_map():
 
 def test_a_network_refuses_weights_of_another_one():
     arrays = to_arrays(UNet(CURVES, 3))
-    with pytest.raises(RuntimeError, match="size mismatch for head.weight"):
+    with pytest.raises(RuntimeError, match=r"size mismatch for head\.weight"):
         from_arrays(arrays, channels=CURVES, maps=2, step=1)
 
 
@@ -163,16 +163,32 @@ def test_nuclei_of_any_size_are_found_once_their_size_is(factor):
     ready = prepare(shipped("flow")["arrays"], TARGETS["flow"], diameter_px=20.0, device=torch.device("cpu"))
     decode = partial(flow.decode, **TARGETS["flow"].options)
     assert estimate_diameter(unit(image), ready, decode) == pytest.approx(24 * factor, rel=0.2)
-    labels, _ = find(image, ready, decode, diameter_px=0, mirrors=0)
+    labels, *_ = find(image, ready, decode, diameter_px=0, mirrors=0)
     assert np.unique(labels).size == 10
 
 
 def test_small_nuclei_are_dropped():
     image = picture([(30, 30), (60, 100)])[None]
-    assert segmenter("flow", min_area_px=15)(image)["nuclei"].max() == 2
-    assert segmenter("flow", min_area_px=5000)(image)["nuclei"].max() == 0
+    image[0] += picture([(90, 30)], radius=3)
+    assert segmenter("flow", min_share=0.0)(image)["nuclei"].max() == 3
+    assert segmenter("flow", min_share=0.5)(image)["nuclei"].max() == 2
+
+
+def test_objects_are_kept_by_area_and_mean_confidence_in_raster_order():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (12, 15)).astype(np.int32) * rng.integers(1, 9, (12, 15)).astype(np.int32)
+    confidence = rng.random(labels.shape, np.float32)
+    found = kept(labels, confidence, 6, 0.45)
+    expected, count = np.zeros_like(labels), 0
+    for number in dict.fromkeys(labels[labels > 0].tolist()):
+        here = labels == number
+        if here.sum() >= 6 and confidence[here].mean() >= 0.45:
+            count += 1
+            expected[here] = count
+    np.testing.assert_array_equal(found, expected)
+    assert 0 < count < np.unique(labels).size - 1
 
 
 def test_a_model_of_another_method_is_refused():
-    with pytest.raises(ModelError, match="the model is one of method distance; expected flow; correct segment.flow"):
+    with pytest.raises(ModelError, match=r"the model is one of method distance; expected flow; correct segment\.flow"):
         segmenter("flow", model=shipped("distance"))(picture([(30, 30)])[None])

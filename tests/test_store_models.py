@@ -26,18 +26,18 @@ def test_a_model_comes_back_with_its_card(tmp_path):
 def test_a_file_that_is_no_model_is_refused(tmp_path):
     (tmp_path / "text.safetensors").write_text("no model")
     with pytest.raises(
-        ModelError, match="text.safetensors cannot be read .*; expected a safetensors file; give the file"
+        ModelError, match=r"text\.safetensors cannot be read .*; expected a safetensors file; give the file"
     ):
         store.read_model(str(tmp_path / "text.safetensors"))
     save_file(WEIGHTS, tmp_path / "bare.safetensors")
-    with pytest.raises(ModelError, match="bare.safetensors has no card in its metadata"):
+    with pytest.raises(ModelError, match=r"bare\.safetensors has no card in its metadata"):
         store.read_model(str(tmp_path / "bare.safetensors"))
 
 
 def test_weights_that_are_not_those_of_the_card_are_refused(tmp_path):
     card = {"card": json.dumps({"method": "flow", "checksum": "0" * 32})}
     save_file(WEIGHTS, tmp_path / "swapped.safetensors", card)
-    with pytest.raises(ModelError, match="swapped.safetensors: weights have checksum .*; its card says 0000"):
+    with pytest.raises(ModelError, match=r"swapped\.safetensors: weights have checksum .*; its card says 0000"):
         store.read_model(str(tmp_path / "swapped.safetensors"))
 
 
@@ -81,5 +81,5 @@ def test_pairs_and_what_is_none(tmp_path):
 
 def test_a_training_set_without_a_pair_is_refused(tmp_path):
     write_pair(tmp_path, "lonely", np.ones((8, 9), np.uint8), None)
-    with pytest.raises(ModelError, match="no training image in .* with a mask in .*: image without a mask"):
+    with pytest.raises(ModelError, match=r"no training image in .* with a mask in .*: image without a mask"):
         store.read_pairs(str(tmp_path / "images"), str(tmp_path / "masks"))

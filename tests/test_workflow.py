@@ -36,6 +36,7 @@ READ_BY = {
     "flatfield_plate": ["segment_part", "measure_part"],
     "qc_part": ["qc_plate"],
     "qc_plate": ["profile_plate", "report_plate"],
+    "segment_fit_screen": ["segment_part"],
     "segment_part": ["measure_part", "profile_plate", "report_plate"],
     "measure_part": ["profile_plate"],
     "profile_plate": ["assay_plate", "correct_screen", "hits_screen", "report_plate", "report_screen"],
@@ -90,6 +91,49 @@ CHANGES = {
     "qc.plate.drift_correlation": (0.9, ["qc_plate"]),
     "qc.plate.roles.DNA": ("GFP", ["qc_plate"]),
     "segment.method": ("plateline.segment.classical:otsu", ["segment_part"]),
+    # The toy's method has no network, and nothing is trained for it.
+    "segment.modality": ("phase", ["segment_part"]),
+    **{
+        f"segment.{method}.{key}": (value, [])
+        for method in ("flow", "distance", "stardist", "boundary")
+        for key, value in {
+            "model": "fit",
+            "diameter_um": 9,
+            "mirrors": 3,
+            "min_share": 0.3,
+            "threshold": 0.6,
+        }.items()
+    },
+    "segment.flow.steps": (30, []),
+    "segment.distance.prominence": (0.3, []),
+    "segment.stardist.overlap": (0.2, []),
+    "segment.boundary.prominence": (0.3, []),
+    **{
+        f"segment.fit.{key}": (value, [])
+        for key, value in {
+            "images": "training/images",
+            "masks": "training/masks",
+            "method": "distance",
+            "begin": "model.safetensors",
+            "data": "drawn",
+            "stains": ["DAPI"],
+            "modalities": ["phase"],
+            "seed": 1,
+            "folds": 3,
+            "fold": 1,
+            "steps": 9,
+            "batch": 2,
+            "crop_px": 64,
+            "diameter_px": 12,
+            "learning_rate": 0.1,
+            "check_steps": 3,
+            "patience": 2,
+            "focal": 1,
+            "overlap": 2,
+            "missed": 0.7,
+            "doubt": 0.1,
+        }.items()
+    },
     "segment.approve": (True, []),
     "segment.nuclei_channel": ("GFP", ["segment_part"]),
     "segment.cell_channels": ([], ["segment_part"]),

@@ -12,7 +12,8 @@ plate, section, code = snakemake.wildcards.plate, snakemake.params.section, snak
 
 def segment_well(well, *, fields, flat, model, section, code, zarr):
     """Objects of a well, and its fields: labels written where the field is good, taken back where it is not."""
-    function, model = methods.load("segment", section["method"]), store.read_model(model) if model else None
+    function, known = methods.load("segment", section["method"]), section["method"] in methods.SEGMENTERS
+    model = store.read_model(model) if model and known else None
     given = segment.options_of(function, section, model)
     wanted = [section["nuclei_channel"], *section["cell_channels"]]
     objects, rows = [segment.no_objects()], []

@@ -191,8 +191,9 @@ def _segment(
 
 def _method_of(section: dict) -> tuple[Callable, dict]:
     """The segmenter of a section and its options, as `segment_part` takes them."""
-    function, file = methods.load("segment", section["method"]), section.get("model_file")
-    return function, segment.options_of(function, section, store.read_model(file) if file else None)
+    function, known = methods.load("segment", section["method"]), section["method"] in methods.SEGMENTERS
+    model = store.read_model(section["model_file"]) if section["model_file"] and known else None
+    return function, segment.options_of(function, section, model)
 
 
 def _segment_field(

@@ -74,7 +74,16 @@ def probability(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 TARGET = Target(
-    MAPS, STEP, encode, loss, activate, probability, as_they_are, as_they_are, {"threshold": 0.5, "prominence": 0.1}
+    maps=MAPS,
+    step=STEP,
+    encode=encode,
+    loss=loss,
+    activate=activate,
+    probability=probability,
+    enlarge=as_they_are,
+    mirror=as_they_are,
+    options={"threshold": 0.5, "prominence": 0.1},
+    least=0.85,
 )
 
 
@@ -84,7 +93,7 @@ def boundary(
     model: dict,
     diameter_px: float,
     mirrors: int,
-    min_area_px: int,
+    min_share: float,
     threshold: float,
     prominence: float,
 ) -> dict[str, npt.NDArray]:
@@ -100,8 +109,8 @@ def boundary(
         Usual diameter of a nucleus, pixels; 0 finds it in each field.
     mirrors : int
         Mirrored copies whose maps are averaged with the image's own: 0, 1 or 3; each costs the time of one more.
-    min_area_px : int
-        Smaller nuclei are dropped, pixels.
+    min_share : float
+        Objects smaller than this share of a usual nucleus' area are dropped.
     threshold, prominence
         As for `decode`.
 
@@ -115,5 +124,5 @@ def boundary(
     ModelError
         If the model is of another method.
     """
-    how = How(diameter_px, mirrors, min_area_px)
+    how = How(diameter_px, mirrors, min_share)
     return nuclei(image, model, ("boundary", TARGET), partial(decode, threshold=threshold, prominence=prominence), how)

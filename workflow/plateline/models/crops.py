@@ -209,7 +209,7 @@ def _crowd(image: Tensor, labels: Tensor, dice: Dice) -> tuple[Tensor, Tensor]:
 
 
 def _relight(image: Tensor, labels: Tensor, dice: Dice) -> Tensor:
-    """Nuclei of different brightness, haze, uneven light and background, another contrast curve, now and then inverted."""
+    """Nuclei of different brightness, haze, uneven light and background, another contrast curve, seldom inverted."""
     count, side, _ = image.shape
     number, objects = numbered(labels)
     gain = torch.exp(dice.normal(0.35, objects))[number]

@@ -131,9 +131,10 @@ def fit(
     A run that goes on from a state takes the steps that the undisturbed run would have taken. Results are the same on
     one machine and device, not between devices: each draws its own random numbers.
     """
-    if recipe.crop_px % STRIDE or not 0 < np.count_nonzero(held_out) < len(images):
+    judging = np.count_nonzero(held_out)
+    if recipe.crop_px % STRIDE or not 0 < judging < len(images):
         msg = (
-            f"segment.fit: crops of {recipe.crop_px} px, {np.count_nonzero(held_out)} of {len(images)} images held out; "
+            f"segment.fit: crops of {recipe.crop_px} px, {judging} of {len(images)} images held out; "
             f"expected a multiple of {STRIDE} px, and images on both sides"
         )
         raise ConfigError(msg)

@@ -175,7 +175,18 @@ def mirror(maps: Tensor, axis: int) -> Tensor:
     return maps * signs
 
 
-TARGET = Target(MAPS, STEP, encode, loss, activate, probability, as_they_are, mirror, {"threshold": 0.5, "steps": 60})
+TARGET = Target(
+    maps=MAPS,
+    step=STEP,
+    encode=encode,
+    loss=loss,
+    activate=activate,
+    probability=probability,
+    enlarge=as_they_are,
+    mirror=mirror,
+    options={"threshold": 0.5, "steps": 60},
+    least=0.85,
+)
 
 
 def flow(
@@ -184,7 +195,7 @@ def flow(
     model: dict,
     diameter_px: float,
     mirrors: int,
-    min_area_px: int,
+    min_share: float,
     threshold: float,
     steps: int,
 ) -> dict[str, npt.NDArray]:
@@ -200,8 +211,8 @@ def flow(
         Usual diameter of a nucleus, pixels; 0 finds it in each field.
     mirrors : int
         Mirrored copies whose maps are averaged with the image's own: 0, 1 or 3; each costs the time of one more.
-    min_area_px : int
-        Smaller nuclei are dropped, pixels.
+    min_share : float
+        Objects smaller than this share of a usual nucleus' area are dropped.
     threshold, steps
         As for `decode`.
 
@@ -215,5 +226,5 @@ def flow(
     ModelError
         If the model is of another method.
     """
-    how = How(diameter_px, mirrors, min_area_px)
+    how = How(diameter_px, mirrors, min_share)
     return nuclei(image, model, ("flow", TARGET), partial(decode, threshold=threshold, steps=steps), how)

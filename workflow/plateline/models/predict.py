@@ -40,11 +40,15 @@ class Trained(NamedTuple):
 
 
 class How(NamedTuple):
-    """What a user says: `diameter_px` of a nucleus (0 unknown), `mirrors` to average over, `min_area_px` of a nucleus."""
+    """What a user says.
+
+    ``diameter_px``: of a usual nucleus, 0 unknown; ``mirrors``: copies to average over; ``min_share``: smallest area,
+    in shares of a usual nucleus'.
+    """
 
     diameter_px: float
     mirrors: int
-    min_area_px: int
+    min_share: float
 
 
 def nuclei(
@@ -62,8 +66,11 @@ def nuclei(
         msg = f"the model is one of method {model['card']['method']}; expected {name}; correct segment.{name}.model"
         raise ModelError(msg)
     trained = _ready(model, target)
-    labels, confidence = find(image[0], trained, decode, diameter_px=how.diameter_px, mirrors=how.mirrors)
-    return {"nuclei": _numbered(labels, how.min_area_px), "confidence": confidence}
+    labels, confidence, size = find(image[0], trained, decode, diameter_px=how.diameter_px, mirrors=how.mirrors)
+    return {
+        "nuclei": kept(labels, confidence, how.min_share * np.pi / 4 * size**2, target.least),
+        "confidence": confidence,
+    }
 
 
 # Networks that this process has prepared, by the checksum of their weights: preparing takes longer than a field.
@@ -79,14 +86,28 @@ def _ready(model: dict, target: Target) -> "Trained":
     return _READY[model["checksum"]]
 
 
-def _numbered(labels: Labels, min_area_px: int) -> Labels:
-    """Labels from 1 in raster order, without those of fewer pixels."""
-    area = np.bincount(labels.ravel())
-    kept = np.flatnonzero((area >= max(min_area_px, 1)) & (np.arange(area.size) > 0))
-    first = np.full(area.size, labels.size)
-    np.minimum.at(first, labels.ravel(), np.arange(labels.size)) if kept.size else None
+def kept(labels: Labels, confidence: npt.NDArray[np.float32], min_area_px: float, least: float) -> Labels:
+    """Labels (Y, X) from 1 in raster order: those of enough pixels, on whose mean a nucleus is likely enough.
+
+    Parameters
+    ----------
+    labels : (Y, X) int32
+        Numbers may have gaps.
+    confidence : (Y, X) float32
+        Probability of a nucleus.
+    min_area_px, least : float
+        Smallest area, pixels, and smallest mean probability of an object.
+    """
+    flat = labels.ravel()
+    area = np.bincount(flat, minlength=1)
+    mean = np.bincount(flat, confidence.ravel(), area.size) / np.maximum(area, 1)
+    good = (area > 0) & (area >= min_area_px) & (mean >= least)
+    good[0] = False
+    first = np.full(area.size, flat.size)
+    first[flat[::-1]] = np.arange(flat.size)[::-1]
     number = np.zeros(area.size, np.int32)
-    number[kept[np.argsort(first[kept])]] = np.arange(1, kept.size + 1)
+    order = np.argsort(np.where(good, first, flat.size), kind="stable")[: good.sum()]
+    number[order] = np.arange(1, order.size + 1)
     return number[labels]
 
 
@@ -110,8 +131,8 @@ def prepare(arrays: dict[str, npt.NDArray], target: Target, *, diameter_px: floa
 
 def find(
     image: npt.NDArray[np.float32], trained: Trained, decode: Decoder, *, diameter_px: float, mirrors: int
-) -> tuple[Labels, npt.NDArray[np.float32]]:
-    """Labels of the nuclei of a field, and the probability that a pixel is one's.
+) -> tuple[Labels, npt.NDArray[np.float32], float]:
+    """Labels of the nuclei of a field, the probability that a pixel is one's, and the diameter of a usual nucleus.
 
     Parameters
     ----------
@@ -132,12 +153,14 @@ def find(
         Numbers may have gaps.
     probability : (Y, X) float32
         0 to 1.
+    size : float
+        `diameter_px`, or what was found, pixels.
     """
     seen = unit(image)
     size = diameter_px or estimate_diameter(seen, trained, decode)
     maps = maps_at(seen, trained, scale_factor(trained.diameter_px, size), mirrors)
     labels = decode(_enlarged(maps, trained.target, image.shape))
-    return _nearest(labels, image.shape), _bilinear(trained.target.probability(maps)[None], image.shape)[0]
+    return _nearest(labels, image.shape), _bilinear(trained.target.probability(maps)[None], image.shape)[0], size
 
 
 def scale_factor(own_px: float, size_px: float) -> float:
@@ -213,7 +236,7 @@ def _tiled(image: Tensor, trained: Trained, mirrors: int) -> Tensor:
 
 
 def _maps(image: Tensor, trained: Trained, mirrors: int) -> Tensor:
-    """Maps (K, Y / step, X / step) of an input (1, C, Y, X) of any sides, extended by its mirror image to the stride."""
+    """Maps (K, Y / step, X / step) of an input (1, C, Y, X) of any sides, mirrored on up to the stride."""
     high, wide = image.shape[2:]
     mode = "reflect" if min(high, wide) > STRIDE else "replicate"
     padded = F.pad(image, (0, -wide % STRIDE, 0, -high % STRIDE), mode=mode)

@@ -177,7 +177,18 @@ def mirror(maps: Tensor, axis: int) -> Tensor:
     return torch.cat([maps[:1], maps[1:][swapped]])
 
 
-TARGET = Target(MAPS, STEP, encode, loss, activate, probability, enlarge, mirror, {"threshold": 0.4, "overlap": 0.4})
+TARGET = Target(
+    maps=MAPS,
+    step=STEP,
+    encode=encode,
+    loss=loss,
+    activate=activate,
+    probability=probability,
+    enlarge=enlarge,
+    mirror=mirror,
+    options={"threshold": 0.4, "overlap": 0.4},
+    least=0.0,
+)
 
 
 def stardist(
@@ -186,7 +197,7 @@ def stardist(
     model: dict,
     diameter_px: float,
     mirrors: int,
-    min_area_px: int,
+    min_share: float,
     threshold: float,
     overlap: float,
 ) -> dict[str, npt.NDArray]:
@@ -202,8 +213,8 @@ def stardist(
         Usual diameter of a nucleus, pixels; 0 finds it in each field.
     mirrors : int
         Mirrored copies whose maps are averaged with the image's own: 0, 1 or 3; each costs the time of one more.
-    min_area_px : int
-        Smaller nuclei are dropped, pixels.
+    min_share : float
+        Objects smaller than this share of a usual nucleus' area are dropped.
     threshold, overlap
         As for `decode`.
 
@@ -217,5 +228,5 @@ def stardist(
     ModelError
         If the model is of another method.
     """
-    how = How(diameter_px, mirrors, min_area_px)
+    how = How(diameter_px, mirrors, min_share)
     return nuclei(image, model, ("stardist", TARGET), partial(decode, threshold=threshold, overlap=overlap), how)

@@ -19,8 +19,9 @@ class Target(NamedTuple):
     (N, Y, X) -> maps (N, K, Y / step, X / step); ``loss``: output of the network, encoded labels, weights of pixels and
     `Foreground` -> cost; ``activate``: output of the network -> maps; ``probability``: maps (K, Y, X) -> chance of a
     nucleus (Y, X); ``enlarge``: maps (K, Y, X) whose pixels are now smaller by a factor -> maps in the new pixels;
-    ``mirror``: what the maps (K, Y, X) of a mirrored image mean for the image, by axis (1 for y, 2 for x), once they are
-    mirrored back; ``options``: usual keywords of the decoder.
+    ``mirror``: what the maps (K, Y, X) of a mirrored image mean for the image, by axis (1 for y, 2 for x), once they
+    are mirrored back; ``options``: usual keywords of the decoder; ``least``: mean probability below which an object is
+    noise.
     """
 
     maps: int
@@ -32,6 +33,7 @@ class Target(NamedTuple):
     enlarge: Callable[[Maps, float], Maps]
     mirror: Callable[[Tensor, int], Tensor]
     options: dict[str, float]
+    least: float
 
 
 def as_they_are(maps, change: float):

@@ -12,8 +12,10 @@ from plateline import metrics
 from plateline.models import boundary, distance, flow, groups, stardist
 from plateline.models.fit import TARGETS, Recipe
 from plateline.models.loss import Foreground
-from plateline.models.predict import find, prepare
+from plateline.models.predict import find, kept, prepare
 
+# As the methods have it by default.
+_MIN_SHARE = 0.15
 _DECODERS = {
     "boundary": boundary.decode,
     "distance": distance.decode,
@@ -60,7 +62,8 @@ def score(arrays: dict[str, npt.NDArray], pairs: Sequence[dict], *, method: str,
     decode = partial(_DECODERS[method], **target.options)
     tables = []
     for pair in pairs:
-        found, _ = find(pair["image"].astype(np.float32), trained, decode, diameter_px=0, mirrors=0)
+        labels, confidence, size = find(pair["image"].astype(np.float32), trained, decode, diameter_px=0, mirrors=0)
+        found = kept(labels, confidence, _MIN_SHARE * np.pi / 4 * size**2, target.least)
         table = metrics.match(pair["labels"], found)
         tables.append(table.assign(image=pair["name"], side=max(pair["image"].shape)))
     return pd.concat(tables, ignore_index=True)

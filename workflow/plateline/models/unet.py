@@ -5,6 +5,7 @@ Owns the shape of the network and how its weights become arrays and back. What t
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +58,7 @@ class UNet(nn.Module):
         self.fold = 2 // step  # how much finer than the trunk the maps are
         self.stem = _normed(4 * channels, widths[0])
         self.down = nn.ModuleList(_blocks(width, count) for width, count in zip(widths, down, strict=True))
-        steps = list(zip(widths, widths[1:], strict=False))
+        steps = list(pairwise(widths))
         self.shrink = nn.ModuleList(_normed(upper, lower, stride=2) for upper, lower in steps)
         self.widen = nn.ModuleList(nn.Conv2d(lower, upper, 1) for upper, lower in steps)
         self.up = nn.ModuleList(_blocks(width, count) for width, count in zip(widths, up, strict=False))

@@ -1,8 +1,8 @@
 """The only module that opens files: OME-Zarr plates, Parquet tables, keys, resume.
 
 `plate` owns pixels and labels, `tables` the Parquet files and their provenance, `parts` what a killed job leaves,
-`models` weights and training sets, `illumination` what other programs estimated, `files` the rest. `FORMAT` is raised by
-hand when what is written changes; that reruns every stage.
+`models` weights and training sets, `illumination` what other programs estimated, `files` the rest. `FORMAT` is raised
+by hand when what is written changes; that reruns every stage.
 """
 
 from plateline.store.files import (
