@@ -43,7 +43,7 @@ CHANNELS = ["DNA", "ER", "RNA", "AGP", "Mito"]
 FULL_SCALE = 65535
 CROP, N_CROPS = 256, 16
 REPEATS = 3
-WELLS = 4
+WELLS = 12
 SIDES = {"costes": True, "no_costes": False}
 
 
@@ -198,7 +198,7 @@ def prepare_plate(folder: Path, wells: int) -> None:
 
 def run_part(folder: Path, workers: int) -> dict[str, float]:
     """Wall and CPU time of the script `measure_part`, CPU time of the kernels in it, and numbers it wrote."""
-    from snakemake.io import InputFiles, OutputFiles, Params, Wildcards
+    from snakemake.iocontainers import InputFiles, OutputFiles, Params, Wildcards
 
     os.chdir(folder)
     (folder / "out").mkdir(exist_ok=True)
@@ -226,7 +226,9 @@ def run_part(folder: Path, workers: int) -> dict[str, float]:
 
     measure.measure_field = timed
     wall, cpu = time.perf_counter(), time.process_time()
-    runpy.run_path(str(ROOT / "workflow" / "scripts" / "measure_part.py"), init_globals={"snakemake": job})
+    # As `__main__`, whose functions reach a worker by value.
+    script = str(ROOT / "workflow" / "scripts" / "measure_part.py")
+    runpy.run_path(script, init_globals={"snakemake": job}, run_name="__main__")
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     measure.measure_field = plain
     table = pq.read_metadata("out/part-1.parquet")
