@@ -105,7 +105,7 @@ def test_every_key_that_does_not_fit_is_named_once():
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigError, match="segment: unknown method 'otzu'; known are otsu, adaptive, "):
+    with pytest.raises(ConfigError, match="segment: unknown method 'otzu'; known are flow, distance, "):
         check.check_config(changed("segment/method", "otzu"), SCHEMA)
     with pytest.raises(ConfigError, match="flatfield: unknown method 'bassic'; known are none, median"):
         check.check_config(changed("flatfield/method", "bassic"), SCHEMA)
