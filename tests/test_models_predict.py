@@ -25,7 +25,8 @@ def shipped(method):
 
 
 def segmenter(method, **changed):
-    return partial(load("segment", method), model=shipped(method), **OPTIONS | TARGETS[method].options | changed)
+    given = {"model": shipped(method)} | OPTIONS | TARGETS[method].options | changed
+    return partial(load("segment", method), **given)
 
 
 def trained(method="flow", seed=0):

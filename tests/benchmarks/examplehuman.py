@@ -7,24 +7,19 @@ those whose diameter is not 8 to 80 px; ours are dropped alike before nuclei are
 
 import argparse
 import os
-import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
 from scipy.stats import spearmanr
+from shipped import DEFAULTS, ROOT, method_of
 from skimage.io import imread
 
-ROOT = Path(__file__).parents[2]
-# The library that is scored is the clone's beside this file, whichever one is installed.
-sys.path.insert(0, str(ROOT / "workflow"))
-from plateline import config, methods, metrics, segment  # noqa: E402
-from plateline.segment import cells as growth  # noqa: E402
+from plateline import methods, metrics, segment
+from plateline.segment import cells as growth
 
 DATA = Path(os.environ.get("PLATELINE_DATA", ROOT.parent / "shared" / "data")) / "examplehuman"
-SCHEMA = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())["properties"]["segment"]
 NUCLEI_CHANNEL, CELL_CHANNEL = "d0", "d2"
 AREA_PX = (57, 429)
 RADIUS_PX = 5.0
@@ -41,9 +36,7 @@ def read_image() -> np.ndarray:
 
 def segment_image(image: np.ndarray, method: str, cells: dict) -> pd.DataFrame:
     """Our nuclei, one row each with the area of its cell, at the border and out of range left out."""
-    block = segment.in_pixels(config.fill_defaults({}, SCHEMA)[method], float("nan"), where="ExampleHuman")
-    function = partial(methods.load("segment", method), **block)
-    labels = segment.segment_field(image, function, cells=cells, where="ExampleHuman")
+    labels = segment.segment_field(image, method_of(method), cells=cells, where="ExampleHuman")
     table = segment.object_table(labels)
     nuclei, whole = (table[table["compartment"] == name] for name in ("nuclei", "cells"))
     nuclei = nuclei.merge(whole[["Metadata_ObjectNumber", "area"]], on="Metadata_ObjectNumber", suffixes=("", "_cell"))
@@ -77,12 +70,12 @@ def compare(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, float]:
 def main() -> None:
     """Compare each way to grow cells, print the table, then the line of the one asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--method", default=SCHEMA["properties"]["method"]["default"], choices=list(methods.SEGMENTERS))
+    parser.add_argument("--method", default=DEFAULTS["method"], choices=list(methods.SEGMENTERS))
     parser.add_argument("--cells", default="propagation", choices=growth.METHODS)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="keys of segment.cells")
     given = parser.parse_args()
     changed = CELLS | {key: yaml.safe_load(value) for key, value in (pair.split("=") for pair in given.set)}
-    defaults = config.fill_defaults({}, SCHEMA)["cells"] | changed
+    defaults = DEFAULTS["cells"] | changed
     image, theirs, last = read_image(), read_theirs(), ""
     print(f"{given.method}; {len(theirs)} nuclei of CellProfiler of {AREA_PX[0]} to {AREA_PX[1]} px; cells: {changed}")
     for name in growth.METHODS:

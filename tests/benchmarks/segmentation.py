@@ -7,24 +7,20 @@ names, every method that needs nothing more than the clone is scored. Options ar
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
+from shipped import DEFAULTS, ROOT, method_of
 from skimage.io import imread
 
-ROOT = Path(__file__).parents[2]
-# The library that is timed and scored is the clone's beside this file, whichever one is installed.
-sys.path.insert(0, str(ROOT / "workflow"))
-from plateline import config, methods, metrics, segment  # noqa: E402
+from plateline import methods, metrics, segment
+from plateline.models import predict
 
 DATA = Path(os.environ.get("PLATELINE_DATA", ROOT.parent / "shared" / "data")) / "dsb2018_fluo" / "val"
-SCHEMA = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())["properties"]["segment"]
+SHIPPED = [name for name, path in methods.SEGMENTERS.items() if not path.startswith("plateline.segment.plugins")]
 SHOWN = ["ap50", "ap70", "ap90", "ap_mean", "f1_50", "f1_70", "f1_90"]
 REPEATS = 3
 
@@ -56,12 +52,6 @@ def strata(shapes: list[tuple[int, int]]) -> list[str]:
     return [f"{y:5d} x {x}" for y, x in shapes]
 
 
-def method_of(name: str, pixel_size_um: float) -> Callable:
-    """A method with its options as the config has them by default, lengths in pixels."""
-    block = config.fill_defaults({}, SCHEMA)[name]
-    return partial(methods.load("segment", name), **segment.in_pixels(block, pixel_size_um, where="the benchmark"))
-
-
 def run(method: Callable, images: list[np.ndarray]) -> tuple[list[np.ndarray], float]:
     """Nuclei of each image by a method, and its Mpx per second of CPU, the median of several rounds."""
     found = [method(image)["nuclei"] for image in images]  # compiles what is compiled on first use
@@ -72,6 +62,30 @@ def run(method: Callable, images: list[np.ndarray]) -> tuple[list[np.ndarray], f
             method(image)
         seconds.append(time.process_time() - start)
     return found, sum(image.size for image in images) / 1e6 / float(np.median(seconds))
+
+
+def apart(name: str, images: list[np.ndarray]) -> str:
+    """Mpx per second of CPU of the network alone, finding the scale included, and of the rest; of a network method."""
+    spent = {"network": 0.0}
+    maps_at = predict.maps_at
+
+    def timed(*given):
+        start = time.process_time()
+        found = maps_at(*given)
+        spent["network"] += time.process_time() - start
+        return found
+
+    predict.maps_at = timed
+    start = time.process_time()
+    try:
+        for image in images:
+            method_of(name)(image)
+    finally:
+        predict.maps_at = maps_at
+    rest, mpx = time.process_time() - start - spent["network"], sum(image.size for image in images) / 1e6
+    if not spent["network"]:
+        return ""
+    return f"; the network {mpx / spent['network']:.2f}, decoding and the rest {mpx / rest:.2f}"
 
 
 def count(names: list[str], truths: list[np.ndarray], found: list[np.ndarray]) -> pd.DataFrame:
@@ -99,12 +113,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, default=DATA / "images")
     parser.add_argument("--masks", type=Path, default=DATA / "masks")
-    parser.add_argument("--method", nargs="+", default=["otsu", "adaptive"], choices=list(methods.SEGMENTERS))
+    parser.add_argument("--method", nargs="+", default=SHIPPED, choices=list(methods.SEGMENTERS))
     parser.add_argument("--pixel-size-um", type=float, default=float("nan"), help="for methods that ask for lengths")
     given = parser.parse_args()
     files = pair(given.images, given.masks)
     images, truths = [read_image(image) for image, _ in files], [imread(mask) for _, mask in files]
-    default, last = SCHEMA["properties"]["method"]["default"], ""
+    default, last = DEFAULTS["method"], ""
     print(
         f"{len(files)} images, {sum(segment.count(truth) for truth in truths)} objects; intervals of 95 % over images"
     )
@@ -113,7 +127,7 @@ def main() -> None:
         found, speed = run(method_of(name, given.pixel_size_um), images)
         counts = count([image.stem for image, _ in files], truths, found)
         scores = metrics.scores(counts)
-        print(f"-- {name}: {speed:.2f} Mpx/s of CPU, one thread")
+        print(f"-- {name}: {speed:.2f} Mpx/s of CPU, one thread{apart(name, images)}")
         show("all", scores)
         for size, of_size in metrics.scores_by(counts, "size").groupby("size"):
             show(f"{size} (n={of_size['images'].iloc[0]})", of_size)

@@ -6,25 +6,18 @@ masks: few wells, and a rule that misses every cell in the same way has a fine o
 """
 
 import argparse
-import sys
-from functools import partial
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
+from shipped import DEFAULTS, ROOT, method_of
 from skimage.io import imread
 
-ROOT = Path(__file__).parents[2]
-# The library that is scored is the clone's beside this file, whichever one is installed.
-sys.path.insert(0, str(ROOT / "workflow"))
-from plateline import config, methods, segment  # noqa: E402
-from plateline.assay.controls import zprime  # noqa: E402
-from plateline.segment import cells as growth  # noqa: E402
+from plateline import methods, segment
+from plateline.assay.controls import zprime
+from plateline.segment import cells as growth
 
 PLATE = ROOT / "resources" / "bbbc013"
-SCHEMA = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())["properties"]["segment"]
 HALVES = {"wortmannin": "ABCD", "LY294002": "EFGH"}
 REFERENCE = ("otsu", "watershed")
 DRAWS = 2000
@@ -38,10 +31,9 @@ def read_field(well: str) -> np.ndarray:
 
 def log_ratio(image: np.ndarray, method: str, cells: str) -> float:
     """Median over the cells that touch no border of log2 nuclear / cytoplasmic brightness."""
-    defaults = config.fill_defaults({}, SCHEMA)
-    options = segment.in_pixels(defaults[method], float("nan"), where="BBBC013")
-    function = partial(methods.load("segment", method), **options)
-    labels = segment.segment_field(image, function, cells=defaults["cells"] | {"method": cells}, where="BBBC013")
+    labels = segment.segment_field(
+        image, method_of(method), cells=DEFAULTS["cells"] | {"method": cells}, where="BBBC013"
+    )
     table = segment.object_table(labels)
     inner = table[(table["compartment"] == "nuclei") & ~table["touches_border"]]["Metadata_ObjectNumber"].to_numpy()
     means = []
@@ -71,7 +63,7 @@ def difference(new: np.ndarray, old: np.ndarray, positive: np.ndarray) -> tuple[
 def main() -> None:
     """Segment the control wells in every way, print the table, then the line of the last way."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--method", nargs="+", default=["otsu", "adaptive"], choices=list(methods.SEGMENTERS))
+    parser.add_argument("--method", nargs="+", default=["otsu", DEFAULTS["method"]], choices=list(methods.SEGMENTERS))
     parser.add_argument("--cells", nargs="+", default=["watershed", "propagation"], choices=growth.METHODS)
     given = parser.parse_args()
     wells = pd.read_csv(PLATE / "platemap.csv")

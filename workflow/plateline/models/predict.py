@@ -65,6 +65,8 @@ def nuclei(
     if model["card"]["method"] != name:
         msg = f"the model is one of method {model['card']['method']}; expected {name}; correct segment.{name}.model"
         raise ModelError(msg)
+    if image[0].size == 0:
+        return {"nuclei": np.zeros(image.shape[1:], np.int32), "confidence": np.zeros(image.shape[1:], np.float32)}
     trained = _ready(model, target)
     labels, confidence, size = find(image[0], trained, decode, diameter_px=how.diameter_px, mirrors=how.mirrors)
     return {
