@@ -94,6 +94,7 @@ def make_campaign(folder: Path, plates: dict[str, dict[str, str]], *, config: di
         ignored = shutil.ignore_patterns("*.pyc")  # compiled kernels stay: they take half a minute to compile
         target = folder / "clone" / name
         shutil.copytree(source, target, ignore=ignored) if source.is_dir() else shutil.copy(source, target)
+    (folder / "clone" / "resources").symlink_to(ROOT / "resources")  # the shipped models
     (folder / "Snakefile").write_text(cli.SNAKEFILE.format(clone=folder / "clone"))
     (folder / "config").mkdir()
     (folder / "map.csv").write_text(TOY_MAP)

@@ -168,7 +168,7 @@ def test_a_field_without_objects_is_shown_as_such(here, capsys):
         (["P9"], r"plate 'P9' is not in use; the plate sheet has P1"),
         (["P1", "--wells", "H12"], r"plate P1 has no images of well H12; it has A01, A02"),
         (["P1", "--wells", "Z99"], r"well 'Z99' is not on a plate of 96 wells"),
-        (["P1", "--methods", "ostu"], r"segment: unknown method 'ostu'; known are otsu"),
+        (["P1", "--methods", "ostu"], r"segment: unknown method 'ostu'; known are flow"),
     ],
 )
 def test_what_there_is_not_is_refused(here, capsys, arguments, message):

@@ -1,15 +1,19 @@
 """Every feature that cp_measure has too, on real nuclei and cells and on objects that are hard."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import tifffile
+from drawn import CELLS, OTSU
 from measured import as_all, measure, with_settings
 from oracle import assert_same, measure_as_cellprofiler, number_from_one
 from scipy import ndimage as ndi
 from skimage.segmentation import expand_labels
 
 from plateline.measure import FAMILIES
-from plateline.segment import otsu
+from plateline.segment import segment_field
+from plateline.segment.classical import otsu
 
 CHANNELS = ["DNA", "Actin", "ER"]
 # Families that need no second channel.
@@ -109,6 +113,6 @@ def test_real_cells_have_cellprofilers_features(data, field, what):
     }[field]
     counts = np.stack([tifffile.imread(data / field / "images" / name)[:180, :180] for name in names])
     image = counts.astype(np.float32)
-    labels = otsu(image, smooth_px=1.0, min_area_px=40, min_distance_px=5, grow_px=8)[what]
+    labels = segment_field(image, partial(otsu, **OTSU), cells=CELLS | {"grow_px": 8}, where=field)[what]
     assert labels.max() > 5
     assert_as_cellprofiler((image + 1) / np.float32(256), labels)

@@ -31,7 +31,7 @@ def test_what_is_neither_name_nor_import_path_is_refused(stage, name):
 
 @pytest.mark.parametrize("name", ["lab_absent.module:x", "plateline.segment:absent", "plateline.absent"])
 def test_an_import_path_that_leads_nowhere_is_refused(name):
-    with pytest.raises(ConfigError, match=rf"segment: method '{name}' cannot be loaded \(.*\); known are otsu"):
+    with pytest.raises(ConfigError, match=rf"segment: method '{name}' cannot be loaded \(.*\); known are flow"):
         load("segment", name)
 
 

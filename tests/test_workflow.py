@@ -437,7 +437,7 @@ def test_an_added_plate_reruns_itself_and_the_screen(toy, sheet):
         ("flatfield.py", "MIN_FIELDS = 3", "MIN_FIELDS = 4", ["flatfield_plate"]),
         ("hits/dose.py", "def four_parameter(", "_ = 1\n\n\ndef four_parameter(", ["hits_screen", "report_plate"]),
         ("layouts/pattern.py", "def index(", "_ = 1\n\n\ndef index(", ["ingest_plate"]),
-        ("store/__init__.py", "FORMAT = 2", "FORMAT = 3", ["ingest_plate"]),
+        ("store/__init__.py", "FORMAT = 1", "FORMAT = 2", ["ingest_plate"]),
     ],
 )
 def test_an_edited_function_reruns_its_stage_and_later_ones(toy, edit, module, old, new, rules):
@@ -708,7 +708,7 @@ def test_run_json_names_what_the_run_rests_on(toy):
     [
         ("segment.otsu.smoth_px", 1, r"segment\.otsu: unknown key 'smoth_px'; known are smooth_px"),
         ("segment.otsu.smooth_px", -1, r"segment\.otsu\.smooth_px: got -1; expected at least 0"),
-        ("segment.method", "ostu", r"segment: unknown method 'ostu'; known are otsu"),
+        ("segment.method", "ostu", r"segment: unknown method 'ostu'; known are flow"),
         ("profile.gates", {"moved": "ratio >"}, r"profile\.gates\.moved"),
         ("profile.readouts", {"x": "median(rato)"}, r"'rato' is neither a quantity"),
         ("ingest.part.projection", "sum", r"ingest\.part\.projection: got 'sum'; expected one of max, mean, middle"),
@@ -900,7 +900,7 @@ def test_a_table_reruns_what_reads_it_and_a_plate_map_only_its_plate(tables_only
     write_config(tables_only, with_value(config, "profile.imported.controls", {"DMSO": "negative", "x": "positive"}))
     assert planned(tables_only) == jobs_of(["profile_plate"], plates=["T1", "T2", "T3", "T4"])
     write_config(tables_only, config)
-    for key, value in {"segment.otsu.grow_px": 3, "qc.plate.blurred_z": 3}.items():
+    for key, value in {"segment.cells.grow_px": 3, "qc.plate.blurred_z": 3}.items():
         write_config(tables_only, with_value(config, key, value))
         assert planned(tables_only) == set()
     write_config(tables_only, config)

@@ -119,9 +119,7 @@ def model_file(wildcards):
 def training_files(wildcards):
     """Input: the images and masks to train on."""
     fit = config["segment"]["fit"]
-    return [
-        path for key in ("images", "masks") for path in settings.files_of(fit[key])
-    ]
+    return [path for key in ("images", "masks") for path in settings.files_of(fit[key])]
 
 
 def index_table(wildcards):
