@@ -9,12 +9,10 @@ from skimage.draw import disk
 from skimage.measure import label
 
 from plateline import metrics
-from plateline.models import boundary, distance, flow, stardist
+from plateline.models import flow, stardist
 from plateline.models.depth import depth, importance, numbered, object_max, object_sums
 from plateline.models.fit import TARGETS
 from plateline.models.flood import flood
-
-DECODERS = {"boundary": boundary.decode, "distance": distance.decode, "flow": flow.decode, "stardist": stardist.decode}
 
 
 def drawn_labels(seed=0, side=64, count=12):
@@ -252,7 +250,7 @@ def test_labels_come_back_from_their_own_maps(method):
     target = TARGETS[method]
     for labels in real_labels():
         even = labels[: labels.shape[0] // 2 * 2, : labels.shape[1] // 2 * 2]
-        found = DECODERS[method](target.encode(as_batch(even))[0].numpy(), **target.options)
+        found = target.decode(target.encode(as_batch(even))[0].numpy(), **target.options)
         assert found.shape == even.shape
         assert found.dtype == np.int32
         assert metrics.average_precision(metrics.match(even, found, [0.5])).min() >= 0.85

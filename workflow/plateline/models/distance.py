@@ -75,6 +75,7 @@ TARGET = Target(
     encode=encode,
     loss=loss,
     activate=activate,
+    decode=decode,
     probability=probability,
     enlarge=as_they_are,
     mirror=as_they_are,

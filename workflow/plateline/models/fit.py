@@ -20,7 +20,7 @@ from plateline.models.depth import importance
 from plateline.models.light import CURVES, curves, unit
 from plateline.models.loss import Foreground
 from plateline.models.target import Target
-from plateline.models.unet import STRIDE, UNet, from_arrays, to_arrays
+from plateline.models.unet import STRIDE, UNet, from_arrays, placed, to_arrays
 
 TARGETS: dict[str, Target] = {
     "boundary": boundary.TARGET,
@@ -154,7 +154,7 @@ def fit(
 
 def pool_of(images: Sequence, labels: Sequence, rows: npt.NDArray[np.bool_], device: torch.device) -> Pool:
     """The chosen images on a device, each as likely to be drawn as the root of the number of its nuclei."""
-    chosen = np.flatnonzero(rows)
+    chosen = np.flatnonzero(rows).tolist()
     masks = [np.asarray(labels[row]) for row in chosen]
     areas = [area[area > 0] for area in (np.bincount(mask.ravel())[1:] for mask in masks)]
     diameter = np.array([np.sqrt(4 / np.pi * np.median(area)) for area in areas])
@@ -167,9 +167,7 @@ def _begin(task: _Task, device: torch.device) -> _Run:
     torch.manual_seed(task.recipe.seed)
     first = to_arrays(UNet(CURVES, task.target.maps, step=task.target.step))
     network, average = (
-        from_arrays(first, channels=CURVES, maps=task.target.maps, step=task.target.step).to(
-            device, memory_format=torch.channels_last
-        )
+        placed(from_arrays(first, channels=CURVES, maps=task.target.maps, step=task.target.step), device)
         for _ in range(2)
     )
     # One kernel for all tensors, on both kinds of device.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from plateline.errors import ModelError
 from plateline.models.light import CURVES, curves, unit
 from plateline.models.target import Maps, Target
-from plateline.models.unet import STRIDE, fold_norms, from_arrays
+from plateline.models.unet import STRIDE, fold_norms, from_arrays, placed
 
 # Larger inputs go through the network in tiles of this side, each with a margin that is thrown away.
 _TILE_PX, _MARGIN_PX = 1024, 64
@@ -128,7 +128,7 @@ def prepare(arrays: dict[str, npt.NDArray], target: Target, *, diameter_px: floa
         Where it runs.
     """
     network = fold_norms(from_arrays(arrays, channels=CURVES, maps=target.maps, step=target.step))
-    return Trained(network.to(device, memory_format=torch.channels_last), target, diameter_px, device)
+    return Trained(placed(network, device), target, diameter_px, device)
 
 
 def find(

@@ -183,6 +183,7 @@ TARGET = Target(
     encode=encode,
     loss=loss,
     activate=activate,
+    decode=decode,
     probability=probability,
     enlarge=enlarge,
     mirror=mirror,

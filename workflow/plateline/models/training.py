@@ -9,19 +9,13 @@ import pandas as pd
 import torch
 
 from plateline import metrics
-from plateline.models import boundary, distance, flow, groups, stardist
+from plateline.models import groups
 from plateline.models.fit import TARGETS, Recipe
 from plateline.models.loss import Foreground
 from plateline.models.predict import find, kept, prepare
 
 # As the methods have it by default.
 _MIN_SHARE = 0.15
-_DECODERS = {
-    "boundary": boundary.decode,
-    "distance": distance.decode,
-    "flow": flow.decode,
-    "stardist": stardist.decode,
-}
 
 
 def split(section: dict) -> tuple[Recipe, Foreground]:
@@ -59,7 +53,7 @@ def score(arrays: dict[str, npt.NDArray], pairs: Sequence[dict], *, method: str,
     target = TARGETS[method]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trained = prepare(arrays, target, diameter_px=diameter_px, device=device)
-    decode = partial(_DECODERS[method], **target.options)
+    decode = partial(target.decode, **target.options)
     tables = []
     for pair in pairs:
         labels, confidence, size = find(pair["image"].astype(np.float32), trained, decode, diameter_px=0, mirrors=0)

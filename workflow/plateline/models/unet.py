@@ -119,6 +119,12 @@ def from_arrays(arrays: dict[str, npt.NDArray], *, channels: int, maps: int, ste
 def fold_norms(network: UNet) -> UNet:
     """The network with every normalisation folded into the convolution before it: the same maps, sooner."""
     for name, child in list(network.named_modules()):
-        if isinstance(child, nn.Sequential) and len(child) == 2 and isinstance(child[1], nn.BatchNorm2d):
-            network.set_submodule(name, fuse_conv_bn_eval(child[0], child[1]))
+        first, last = (child[0], child[-1]) if isinstance(child, nn.Sequential) and len(child) == 2 else (None, None)
+        if isinstance(first, nn.Conv2d) and isinstance(last, nn.BatchNorm2d):
+            network.set_submodule(name, fuse_conv_bn_eval(first, last))
     return network
+
+
+def placed(network: UNet, device: torch.device) -> UNet:
+    """The network on a device, its weights in the order of memory that convolutions run fastest on."""
+    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
