@@ -163,7 +163,7 @@ def test_nuclei_of_any_size_are_found_once_their_size_is(factor):
     image = picture(centres, radius=12 * factor, shape=(side, side))
     ready = prepare(shipped("flow")["arrays"], TARGETS["flow"], diameter_px=20.0, device=torch.device("cpu"))
     decode = partial(flow.decode, **TARGETS["flow"].options)
-    assert estimate_diameter(unit(image), ready, decode) == pytest.approx(24 * factor, rel=0.2)
+    assert estimate_diameter(unit(image), ready, decode, {}) == pytest.approx(24 * factor, rel=0.2)
     labels, *_ = find(image, ready, decode, diameter_px=0, mirrors=0)
     assert np.unique(labels).size == 10
 

@@ -21,8 +21,9 @@ from plateline.models.unet import STRIDE, fold_norms, from_arrays, placed
 _TILE_PX, _MARGIN_PX = 1024, 64
 # Nuclei within this factor of the network's own scale are left at theirs: rescaling would gain nothing.
 _NEAR = 1.15
-# Side of the middle of an input from which the size of its nuclei is read, and how often scales are tried.
-_SAMPLE_PX, _TRIES = 768, 3
+# Sides of the middle of an input from which the size of its nuclei is read: the larger one where the smaller has too
+# few nuclei; and how often scales are tried.
+_SAMPLES_PX, _ENOUGH, _TRIES = (384, 768), 25, 3
 # Images are made no larger or smaller than by these factors.
 _FACTORS = (0.05, 4.0)
 
@@ -159,8 +160,10 @@ def find(
         `diameter_px`, or what was found, pixels.
     """
     seen = unit(image)
-    size = diameter_px or estimate_diameter(seen, trained, decode)
-    maps = maps_at(seen, trained, scale_factor(trained.diameter_px, size), mirrors)
+    looked: dict[float, Maps] = {}
+    size = diameter_px or estimate_diameter(seen, trained, decode, looked)
+    factor = scale_factor(trained.diameter_px, size)
+    maps = looked[factor] if factor in looked and not mirrors else maps_at(seen, trained, factor, mirrors)
     labels = decode(_enlarged(maps, trained.target, image.shape))
     return _nearest(labels, image.shape), _bilinear(trained.target.probability(maps)[None], image.shape)[0], size
 
@@ -171,7 +174,9 @@ def scale_factor(own_px: float, size_px: float) -> float:
     return 1.0 if 1 / _NEAR < factor < _NEAR else float(np.clip(factor, *_FACTORS))
 
 
-def estimate_diameter(seen: npt.NDArray[np.float32], trained: Trained, decode: Decoder) -> float:
+def estimate_diameter(
+    seen: npt.NDArray[np.float32], trained: Trained, decode: Decoder, looked: dict[float, Maps]
+) -> float:
     """Median diameter of the nuclei in the middle of an image, pixels, as the network itself finds them.
 
     Parameters
@@ -180,6 +185,8 @@ def estimate_diameter(seen: npt.NDArray[np.float32], trained: Trained, decode: D
         As `unit` gives it.
     trained, decode
         As for `find`.
+    looked : dict
+        Takes the maps of the whole image, by factor, where these came up.
 
     Returns
     -------
@@ -193,15 +200,31 @@ def estimate_diameter(seen: npt.NDArray[np.float32], trained: Trained, decode: D
     size = trained.diameter_px
     for _ in range(_TRIES):
         factor = scale_factor(trained.diameter_px, size)
-        labels = decode(maps_at(_middle(seen, _SAMPLE_PX / factor), trained, factor, 0))
-        areas = np.bincount(labels.ravel())[1:]
-        if not areas.any():
+        areas = _areas(seen, trained, decode, factor, looked)
+        if not areas.size:
             break
-        found = float(np.sqrt(4 / np.pi * np.median(areas[areas > 0]))) / factor
+        found = float(np.sqrt(4 / np.pi * np.median(areas))) / factor
         settled, size = max(found, size) < _NEAR * min(found, size), found
         if settled:
             break
     return size
+
+
+def _areas(
+    seen: npt.NDArray[np.float32], trained: Trained, decode: Decoder, factor: float, looked: dict[float, Maps]
+) -> npt.NDArray[np.int64]:
+    """Areas of the nuclei in the middle of an image, pixels at the scale of the network."""
+    areas = np.zeros(0, np.int64)
+    for side in _SAMPLES_PX:
+        sample = _middle(seen, side / factor)
+        maps = maps_at(sample, trained, factor, 0)
+        if sample.shape == seen.shape:
+            looked[factor] = maps
+        areas = np.bincount(decode(maps).ravel())[1:]
+        areas = areas[areas > 0]
+        if areas.size >= _ENOUGH or sample.shape == seen.shape:
+            break
+    return areas
 
 
 def _middle(seen: npt.NDArray, side: float) -> npt.NDArray:
