@@ -9,6 +9,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,20 @@ def apart(name: str, images: list[np.ndarray]) -> str:
     return f"; the network {mpx / spent['network']:.2f}, decoding and the rest {mpx / rest:.2f}"
 
 
+def pace(name: str) -> str:
+    """Mpx per second of CPU on one large field, nuclei at the network's own scale and of 30 px; of a network method."""
+    if "model" not in DEFAULTS[name]:
+        return ""
+    field = read_image(next((ROOT / "resources" / "bbbc013" / "images").glob("Channel2-*-A-12.tif")))
+    field = np.tile(field, (1, 3, 3))  # its nuclei are 15 px long
+    rates = []
+    for factor, size in ((1, 20), (2, 30)):
+        image = np.repeat(np.repeat(field, factor, 1), factor, 2)
+        method = partial(method_of(name), diameter_px=size)
+        rates.append(run(method, [image])[1])
+    return f"; a field of 3.7 Mpx at the own scale {rates[0]:.2f}, of 14.7 Mpx with nuclei of 30 px {rates[1]:.2f}"
+
+
 def count(names: list[str], truths: list[np.ndarray], found: list[np.ndarray]) -> pd.DataFrame:
     """Counts of `metrics.match` over all images, with the stratum of each."""
     sizes = strata([truth.shape for truth in truths])
@@ -127,7 +142,7 @@ def main() -> None:
         found, speed = run(method_of(name, given.pixel_size_um), images)
         counts = count([image.stem for image, _ in files], truths, found)
         scores = metrics.scores(counts)
-        print(f"-- {name}: {speed:.2f} Mpx/s of CPU, one thread{apart(name, images)}")
+        print(f"-- {name}: {speed:.2f} Mpx/s of CPU, one thread{apart(name, images)}{pace(name)}")
         show("all", scores)
         for size, of_size in metrics.scores_by(counts, "size").groupby("size"):
             show(f"{size} (n={of_size['images'].iloc[0]})", of_size)

@@ -50,7 +50,9 @@ class Part:
         unfinished = temporary(self.folder / well)
         unfinished.mkdir(parents=True)
         for name, table in tables.items():
-            table.reset_index(drop=True).to_parquet(unfinished / f"{name}.parquet", index=False)
+            # Read once and deleted: neither packing nor a dictionary of numbers pays.
+            options = {"compression": None, "use_dictionary": False, "index": False}
+            table.reset_index(drop=True).to_parquet(unfinished / f"{name}.parquet", **options)
         unfinished.rename(self.folder / well)
 
     def join(self, name: str, empty: pd.DataFrame) -> pd.DataFrame:
