@@ -23,7 +23,7 @@ def changed(path, value):
     *blocks, last = path.split("/")
     block = config
     for name in blocks:
-        block = block[name]
+        block = block.setdefault(name, {})
     if value is None:
         del block[last]
     else:
@@ -270,3 +270,13 @@ def test_results_without_records_of_what_made_them_are_refused(tmp_path, monkeyp
         check.check_records()
     (tmp_path / ".snakemake/metadata/cmVz").touch()
     check.check_records()
+
+
+@pytest.mark.parametrize("fit", [{}, {"images": "absent", "masks": "absent", "method": "flow"}, {"method": "distance"}])
+def test_a_model_cannot_be_trained_without_images_and_masks_for_its_method(fit):
+    segment = {"nuclei_channel": "DNA", "method": "flow", "flow": {"model": "fit"}, "fit": fit}
+    message = (
+        r"segment\.flow\.model is 'fit': got segment\.fit with method \w+, .*; expected method flow and two folders"
+    )
+    with pytest.raises(ConfigError, match=message):
+        check.check_config(OWN | {"segment": segment}, SCHEMA)

@@ -467,3 +467,34 @@ def test_the_door_of_tables_counts_for_the_plates_that_use_it():
     plain = config.code_digest("profile", "median")
     assert config.code_digest("profile", "median", "plateline.tables") != plain
     assert config.code_digest("profile", "median", None) == plain
+
+
+# --- models
+
+
+@pytest.mark.parametrize(
+    ("segment", "expected"),
+    [
+        ({"method": "otsu", "otsu": {}}, ""),
+        ({"method": "flow", "flow": {"model": ""}}, str(config.SHIPPED / "flow.safetensors")),
+        ({"method": "flow", "flow": {"model": "fit"}}, config.FITTED),
+        ({"method": "flow", "flow": {"model": "own.safetensors"}}, "own.safetensors"),
+        ({"method": "lab:segment", "custom": {"model": "own.pt"}}, "own.pt"),
+    ],
+)
+def test_a_model_is_shipped_trained_or_given(segment, expected):
+    assert config.model_of({"segment": segment}, "segment") == expected
+
+
+def test_a_training_depends_on_its_own_block_alone_and_what_uses_it_on_the_file():
+    own = {"segment": {"method": "flow", "flow": {"model": "fit"}, "fit": {"steps": 3}, "nuclei_channel": "DNA"}}
+    assert config.section(own, "segment", "fit") == {"steps": 3}
+    assert "model_digest" not in config.section(own, "segment", "part")
+    assert "fit" not in config.section(own, "segment", "part")
+
+
+def test_training_files_are_the_tiffs_of_a_folder(tmp_path):
+    for name in ("b.tif", "a.tiff", "c.png"):
+        (tmp_path / name).touch()
+    assert config.files_of(str(tmp_path)) == [f"{tmp_path}/a.tiff", f"{tmp_path}/b.tif"]
+    assert config.files_of("") == []

@@ -72,3 +72,9 @@ def test_a_config_edited_during_the_run_stops_the_job_before_it_opens_anything(j
     assert not opened
     assert "EditedDuringRun" in lines(job)[-1]
     assert sys.exc_info() == (None, None, None)
+
+
+def test_progress_has_a_bar(caplog):
+    with caplog.at_level("INFO"):
+        log.progress(5, 20, "loss 0.5")
+    assert caplog.messages == ["[#####               ] 5 of 20: loss 0.5"]

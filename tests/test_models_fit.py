@@ -7,7 +7,7 @@ from drawn import picture
 from skimage.measure import label
 
 from plateline import metrics
-from plateline.errors import ConfigError
+from plateline.errors import ConfigError, ModelError
 from plateline.models import crops, groups, training
 from plateline.models.fit import TARGETS, Recipe, fit
 from plateline.models.loss import Foreground, foreground_loss
@@ -164,8 +164,12 @@ def test_no_group_crosses_folds_and_sizes_are_spread():
     np.testing.assert_array_equal(fold, groups.folds(group, stratum, count=3, seed=0))
 
 
+def test_no_fold_is_empty():
+    assert sorted(groups.folds(np.array([0, 0, 1, 1]), ["a", "a", "b", "b"], count=2, seed=0)) == [0, 0, 1, 1]
+
+
 def test_too_few_groups_are_refused():
-    with pytest.raises(ValueError, match="2 groups of images cannot make 3 folds"):
+    with pytest.raises(ModelError, match="2 groups of images cannot make 3 folds"):
         groups.folds(np.array([0, 0, 1]), [1, 1, 1], count=3, seed=0)
 
 

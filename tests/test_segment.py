@@ -10,7 +10,7 @@ import yaml
 from drawn import CELLS, OTSU, assert_cells, empty_fields, picture, real_field
 
 from plateline import config, methods, segment
-from plateline.errors import ConfigError, ImageError, LabelError
+from plateline.errors import ConfigError, ImageError, LabelError, ModelError
 from plateline.identity import COMPARTMENTS, NO_FIELD
 from plateline.segment import check_labels, field, in_pixels, object_table, segment_field
 from plateline.segment.classical import otsu
@@ -284,3 +284,14 @@ def test_tiles_for_a_method_that_knows_none_are_refused():
     assert field.with_tiles(whole, {}, 0) == {}
     with pytest.raises(ConfigError, match=r"segment.tile_px is 512, but whole works on whole fields; expected 0"):
         field.with_tiles(whole, {}, 512)
+
+
+def test_a_model_of_another_modality_is_refused():
+    section = {"options": {"threshold": 0.5}, "tile_px": 0, "modality": "brightfield"}
+    model = {"card": {"modalities": ["fluorescence", "phase"]}}
+    with pytest.raises(
+        ModelError, match=r"segment\.modality is brightfield, but the model of otsu was trained on fluor"
+    ):
+        segment.options_of(otsu, section, model)
+    assert segment.options_of(otsu, section | {"modality": "phase"}, model) == {"threshold": 0.5, "model": model}
+    assert segment.options_of(otsu, section, None) == {"threshold": 0.5}

@@ -11,6 +11,8 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from plateline.errors import ModelError
+
 # Side of the thumbnails by which near-duplicates are found, and the correlation from which two images are such.
 _THUMBNAIL, _ALIKE = 16, 0.9
 # Images of one size belong to one source when their levels of background and nuclei differ by less, in octaves.
@@ -92,23 +94,28 @@ def folds(group: npt.NDArray[np.int64], stratum: Sequence, *, count: int, seed: 
 
     Raises
     ------
-    ValueError
+    ModelError
         If there are fewer groups than folds.
     """
     kinds = np.unique([str(one) for one in stratum], return_inverse=True)[1]
     names, members = np.unique(group, return_counts=True)
     if names.size < count:
-        msg = f"{names.size} groups of images cannot make {count} folds; expected at least as many groups"
-        raise ValueError(msg)
+        msg = (
+            f"{names.size} groups of images cannot make {count} folds; expected at least as many groups; add images of "
+            "another source, or lower segment.fit.folds"
+        )
+        raise ModelError(msg)
     order = np.lexsort((np.random.default_rng(seed).random(names.size), -members))
     dealt = np.zeros((count, kinds.max() + 1))
     wanted = np.bincount(kinds) / count
     fold = np.zeros(len(group), np.int64)
-    for name in names[order]:
+    for left, name in zip(range(names.size, 0, -1), names[order], strict=True):
         here = group == name
         share = np.bincount(kinds[here], minlength=kinds.max() + 1)
-        # The fold that this group brings nearest to an equal share of every stratum.
-        chosen = int(np.argmin((((dealt + share - wanted) ** 2 - (dealt - wanted) ** 2) / wanted).sum(1)))
+        # The fold that this group brings nearest to an equal share of every stratum; at last, one that has nothing yet.
+        cost = (((dealt + share - wanted) ** 2 - (dealt - wanted) ** 2) / wanted).sum(1)
+        empty = dealt.sum(1) == 0
+        chosen = int(np.argmin(np.where(empty, cost, np.inf) if empty.sum() >= left else cost))
         dealt[chosen] += share
         fold[here] = chosen
     return fold
