@@ -181,7 +181,7 @@ def prepare_plate(folder: Path, wells: int) -> None:
             "plate": {"channels": {str(number): name for number, name in enumerate(CHANNELS)}},
             "pattern": TOY_CONFIG["ingest"]["pattern"],
         },
-        "segment": {"nuclei_channel": "DNA", "cell_channels": ["ER"], "otsu": {"grow_px": 15}},
+        "segment": {"method": "otsu", "nuclei_channel": "DNA", "cell_channels": ["ER"], "cells": {"grow_px": 15}},
         "flatfield": {"method": "none"},
         "profile": {"min_cells": 1},
     }

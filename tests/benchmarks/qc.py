@@ -20,6 +20,7 @@ import tifffile
 import yaml
 from scipy import ndimage
 from scipy.optimize import nnls
+from shipped import DEFAULTS
 from skimage import io
 from skimage.restoration import denoise_nl_means
 from sklearn.metrics import roc_auc_score
@@ -46,8 +47,9 @@ def read_plates() -> Iterator[tuple[str, list[npt.NDArray[np.uint8]], npt.NDArra
         np.stack([tifffile.imread(path.with_name(path.name.replace("Channel1", f"Channel{c}"))) for c in (1, 2)])
         for path in sorted((ROOT / "resources" / "bbbc013" / "images").glob("Channel1-*.tif"))
     ]
-    options = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["segment"]["otsu"]
-    counts = np.array([classical.otsu(field[1:].astype(np.float32), **options)["nuclei"].max() for field in fields])
+    counts = np.array(
+        [classical.otsu(field[1:].astype(np.float32), **DEFAULTS["otsu"])["nuclei"].max() for field in fields]
+    )
     for channel, name in enumerate(("FKHR", "DNA")):
         yield f"bbbc013 {name}", [field[channel] for field in fields], counts
     folder = Path(os.environ.get("PLATELINE_DATA", ROOT.parent / "shared" / "data")) / "dsb2018_fluo"
