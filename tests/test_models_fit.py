@@ -88,6 +88,21 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened():
         np.testing.assert_array_equal(rest[-1].weights[name], array)
 
 
+def test_a_training_killed_after_its_last_step_ends_where_it_was():
+    whole = run()
+    again = run(begin=whole[-1].state)
+    assert [check.step for check in again] == [4]
+    np.testing.assert_array_equal(again[0].weights["head.weight"], whole[-1].weights["head.weight"])
+    np.testing.assert_array_equal(again[0].curve, whole[-1].curve)
+
+
+def test_the_curve_of_a_killed_training_is_that_of_the_whole():
+    whole = run()
+    rest = run(begin=whole[0].state)
+    assert whole[-1].curve[:, 0].tolist() == [2, 4]
+    np.testing.assert_array_equal(rest[-1].curve, whole[-1].curve)
+
+
 def test_training_starts_from_given_weights():
     first = run()[-1].weights
     again = run(RECIPE._replace(steps=1, check_steps=1, learning_rate=1e-9), begin=first)[-1].weights

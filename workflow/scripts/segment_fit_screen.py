@@ -17,16 +17,16 @@ with log.job(snakemake) as counts:
     about = {"method": section["method"], "diameter_px": recipe.diameter_px}
     first = store.read_model(section["begin"])["arrays"] if section["begin"] else {}
     scores = [training.score(first, judges, **about).assign(when="before")] if first else []
-    state, curve = f"{output.model}.state", []
+    state = f"{output.model}.state"
     images, labels = ([pair[part] for pair in pairs] for part in ("image", "labels"))
     given = {"method": section["method"], "recipe": recipe, "foreground": foreground}
     for check in fit(images, labels, held_out, **given, begin=store.read_state(state, made["key"]) or first):
         store.save_state(check.state, made["key"], state)
-        curve.append({"step": check.step, "loss": check.loss, "held_out": check.held_out})
         log.progress(check.step, recipe.steps, f"loss {check.loss:.4f}, held out {check.held_out:.4f}")
     scores.append(training.score(check.weights, judges, **about).assign(when="after"))
     store.save_model(check.weights, training.card(section, pairs, held_out, scores[-1]), output.model)
-    store.save_table(pd.DataFrame(curve), output.curve, made)
+    curve = pd.DataFrame(check.curve, columns=["step", "loss", "held_out"])
+    store.save_table(curve.astype({"step": int}), output.curve, made)
     store.save_table(pd.concat(scores), output.scores, made)
     files = len(pairs) + len(left_out)
     entries = [

@@ -60,13 +60,15 @@ class Check(NamedTuple):
     """Where a training stands after a step.
 
     ``loss``: mean since the last check; ``held_out``: loss on held-out crops; ``weights``: the best so far, float32
-    arrays by name; ``state``: all that `fit` needs to go on from here.
+    arrays by name; ``curve``: step, loss and held-out loss (N, 3) of all checks; ``state``: all that `fit` needs to go
+    on from here.
     """
 
     step: int
     loss: float
     held_out: float
     weights: Arrays
+    curve: npt.NDArray[np.float64]
     state: Arrays
 
 
@@ -119,7 +121,8 @@ def fit(
     Yields
     ------
     Check
-        Every `check_steps` steps and at the end; the last one has the weights to keep.
+        Every `check_steps` steps and at the end; the last one has the weights to keep. A state from the end gives the
+        last one again.
 
     Raises
     ------
@@ -143,13 +146,14 @@ def fit(
     used, judge = (pool_of(images, labels, rows, device) for rows in (~held_out, held_out))
     run = _begin(task, device)
     progress = _go_on(run, begin)
-    while progress["step"] < recipe.steps and progress["worse"] < recipe.patience:
+    if _is_over(progress, recipe):
+        yield _check(run, progress)
+    while not _is_over(progress, recipe):
         count = min(recipe.check_steps, recipe.steps - progress["step"])
         costs = [_step(run, used, task, progress["step"] + number) for number in range(count)]
         error = _held_out_loss(run.average, judge, task)
-        _judge(progress, count, error, run.average)
-        loss = float(torch.stack(costs).mean())
-        yield Check(progress["step"], loss, error, progress["weights"], _state(run, progress))
+        _judge(progress, count, float(torch.stack(costs).mean()), error, run.average)
+        yield _check(run, progress)
 
 
 def pool_of(images: Sequence, labels: Sequence, rows: npt.NDArray[np.bool_], device: torch.device) -> Pool:
@@ -228,10 +232,22 @@ def _held_out_loss(network: nn.Module, pool: Pool, task: _Task) -> float:
     return float(torch.stack([_cost(network, pool, dice, task) for _ in range(_HELD_OUT_BATCHES)]).mean())
 
 
-def _judge(progress: dict, count: int, error: float, average: nn.Module) -> None:
-    """Take note of some more steps, and of the weights if they are the best so far."""
+def _is_over(progress: dict, recipe: Recipe) -> bool:
+    """Whether all steps are done, or the held-out loss has long been no better."""
+    return progress["step"] >= recipe.steps or progress["worse"] >= recipe.patience
+
+
+def _check(run: _Run, progress: dict) -> Check:
+    """Where a training stands, for the caller."""
+    step, loss, held_out = progress["curve"][-1]
+    return Check(int(step), loss, held_out, progress["weights"], progress["curve"], _state(run, progress))
+
+
+def _judge(progress: dict, count: int, loss: float, error: float, average: nn.Module) -> None:
+    """Take note of some more steps and their loss, and of the weights if they are the best so far."""
     progress["step"] += count
     progress["worse"] += 1
+    progress["curve"] = np.vstack([progress["curve"], [progress["step"], loss, error]])
     if error < progress["best"]:
         progress |= {"best": error, "worse": 0, "weights": to_arrays(average)}
 
@@ -246,6 +262,7 @@ def _state(run: _Run, progress: dict) -> Arrays:
         state |= {f"optimizer.{number}.{name}": value.cpu().numpy().copy() for name, value in moments.items()}
     state["dice"] = run.dice.generator.get_state().numpy()
     state["progress"] = np.array([progress["step"], progress["worse"], progress["best"]], np.float64)
+    state["curve"] = progress["curve"]
     return state
 
 
@@ -254,13 +271,14 @@ def _go_on(run: _Run, begin: Arrays) -> dict:
     if "progress" not in begin:
         for network in (run.network, run.average) if begin else ():
             _load(network, begin)
-        return {"step": 0, "worse": 0, "best": math.inf, "weights": {}}
+        return {"step": 0, "worse": 0, "best": math.inf, "weights": {}, "curve": np.zeros((0, 3))}
     _load(run.network, _part(begin, "network."))
     _load(run.average, _part(begin, "average."))
     _load_moments(run.optimizer, _part(begin, "optimizer."))
     run.dice.generator.set_state(torch.from_numpy(np.array(begin["dice"])))
     step, worse, best = begin["progress"]
-    return {"step": int(step), "worse": int(worse), "best": float(best), "weights": _part(begin, "best.")}
+    where = {"step": int(step), "worse": int(worse), "best": float(best), "curve": np.array(begin["curve"])}
+    return where | {"weights": _part(begin, "best.")}
 
 
 def _load_moments(optimizer: torch.optim.AdamW, arrays: Arrays) -> None:
