@@ -1,6 +1,8 @@
 """`plateline unlock`: only where no run can be at work, asked of Slurm and of this computer."""
 
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
@@ -77,10 +79,19 @@ def test_a_queue_that_cannot_be_asked_refuses_it(locked, squeue):
     assert is_locked(locked)
 
 
+def wait_for_words(process):
+    """Until the system shows the command of a new process, which it does a moment after it has started."""
+    for _ in range(200):
+        if Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            return
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("name", ["/usr/bin/snakemake", "/home/me/.snakemake/scripts/tmp1.segment_part.py"])
 def test_a_run_on_this_computer_refuses_it(locked, name):
     with subprocess.Popen([name, "60"], executable="/bin/sleep", cwd=locked) as process:
         try:
+            wait_for_words(process)
             with pytest.raises(CampaignBusy, match=rf"snakemake is at work in this campaign, process {process.pid}"):
                 lock.unlock(dry_run=False)
         finally:
@@ -91,6 +102,7 @@ def test_a_run_on_this_computer_refuses_it(locked, name):
 def test_a_run_in_another_folder_does_not(locked, tmp_path):
     with subprocess.Popen(["snakemake", "60"], executable="/bin/sleep", cwd=tmp_path) as process:
         try:
+            wait_for_words(process)
             assert lock.unlock(dry_run=True).startswith("would take off")
         finally:
             process.kill()
