@@ -3,6 +3,7 @@
 Owns the maps of the method `boundary`: what they are made from, what their error costs, and how labels come back.
 """
 
+import math
 from functools import partial
 
 import numpy as np
@@ -26,8 +27,7 @@ _CLASS_WEIGHTS = (1.0, 1.0, 2.0)
 
 def encode(labels: Tensor) -> Tensor:
     """Maps (N, 3, Y, X) of labels (N, Y, X): background, inside, rim; 1 where a pixel is of the class."""
-    deep = depth(labels)
-    inside = deep > _RIM_PX
+    inside = depth(labels, deepest=math.ceil(_RIM_PX) + 1) > _RIM_PX
     return torch.stack([labels <= 0, inside, (labels > 0) & ~inside], 1).float()
 
 

@@ -9,18 +9,20 @@ _DEEPEST = 32
 _SPREAD = 4096
 
 
-def depth(labels: Tensor) -> Tensor:
+def depth(labels: Tensor, *, deepest: int = _DEEPEST) -> Tensor:
     """Distance of each object's pixels to the nearest pixel that is not the object's.
 
     Parameters
     ----------
     labels : (N, Y, X) int
         0 background, -1 unknown.
+    deepest : int
+        Pixels count as no deeper than this; the time that this takes grows with it.
 
     Returns
     -------
     (N, Y, X) float32
-        Euclidean, pixels, 1 to 32 in objects, 0 elsewhere. The edge of the crop and unknown pixels are not the end of
+        Euclidean, pixels, 1 to `deepest` in objects, 0 elsewhere. The edge of the crop and unknown pixels are not the end of
         an object: the visible share of a cut one is as deep as the whole one.
 
     Notes
@@ -32,7 +34,7 @@ def depth(labels: Tensor) -> Tensor:
     Saito and Toriwaki 1994, doi:10.1016/0031-3203(94)90133-3.
     """
     labels = labels.int()
-    rows = torch.minimum(_run(labels), _run(labels.flip(2)).flip(2)) ** 2
+    rows = torch.minimum(_run(labels, deepest), _run(labels.flip(2), deepest).flip(2)) ** 2
     reach = max(1, int(rows[labels > 0].max().sqrt())) if bool((labels > 0).any()) else 1
     # All rows within reach at once, (N, Y, X, 2 reach + 1): few large steps, where a GPU would wait between small ones.
     other = F.pad(labels, (0, 0, reach, reach), value=-1).unfold(1, 2 * reach + 1, 1)
@@ -42,13 +44,13 @@ def depth(labels: Tensor) -> Tensor:
     return torch.where(labels > 0, foreign.amin(3), 0.0).sqrt()
 
 
-def _run(labels: Tensor) -> Tensor:
+def _run(labels: Tensor, deepest: int) -> Tensor:
     """Steps to the left until a pixel of another label; the deepest where none comes, or only the unknown."""
     place = torch.arange(labels.shape[2], device=labels.device, dtype=torch.int32).expand_as(labels)
     before = F.pad(labels[..., :-1], (1, 0), value=-1)
     start = torch.where(labels != before, place, 0).cummax(2).values
     open_end = before.gather(2, start.long()) == -1
-    return torch.where(open_end, _DEEPEST, place - start + 1).clamp(max=_DEEPEST).float()
+    return torch.where(open_end, deepest, place - start + 1).clamp(max=deepest).float()
 
 
 def numbered(labels: Tensor) -> tuple[Tensor, int]:

@@ -91,6 +91,7 @@ def folds(group: npt.NDArray[np.int64], stratum: Sequence, *, count: int, seed: 
     Returns
     -------
     (N,) int64
+        Numbered from the fold of the fewest images on.
 
     Raises
     ------
@@ -112,10 +113,12 @@ def folds(group: npt.NDArray[np.int64], stratum: Sequence, *, count: int, seed: 
     for left, name in zip(range(names.size, 0, -1), names[order], strict=True):
         here = group == name
         share = np.bincount(kinds[here], minlength=kinds.max() + 1)
-        # The fold that this group brings nearest to an equal share of every stratum; at last, one that has nothing yet.
-        cost = (((dealt + share - wanted) ** 2 - (dealt - wanted) ** 2) / wanted).sum(1)
-        empty = dealt.sum(1) == 0
-        chosen = int(np.argmin(np.where(empty, cost, np.inf) if empty.sum() >= left else cost))
+        # The fold that this group brings nearest to an equal share of every stratum; of equals, the one with the fewest
+        # images, since a stratum of one group fits anywhere; at last, one that has nothing yet.
+        cost = (((dealt + share - wanted) ** 2 - (dealt - wanted) ** 2) / wanted).sum(1).round(9)
+        images = dealt.sum(1)
+        empty = images == 0
+        chosen = int(np.lexsort((images, np.where(empty, cost, np.inf) if empty.sum() >= left else cost))[0])
         dealt[chosen] += share
         fold[here] = chosen
-    return fold
+    return np.argsort(np.argsort(dealt.sum(1), kind="stable"))[fold]
