@@ -20,25 +20,29 @@ PAGE_FILES = sorted(
 PART_STAGES = ["ingest", "qc", "segment", "measure"]
 
 
-def read_schema(name):
-    """A schema of workflow/schemas as a dictionary."""
-    return yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text())
-
+# Read once: every job waits for it.
+CONFIG_SCHEMA, SHEET_SCHEMA = (
+    yaml.load(
+        (SCHEMAS / f"{name}.schema.yaml").read_text(),
+        Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader),
+    )
+    for name in ("config", "plates")
+)
 
 if workflow.is_main_process:
     # Imports too much for every cluster job, which trusts the main process.
     from plateline import check
 
-    check.check_config(config, read_schema("config"))
+    check.check_config(config, CONFIG_SCHEMA)
 
-config.update(settings.fill_defaults(config, read_schema("config")))
+config.update(settings.fill_defaults(config, CONFIG_SCHEMA))
 SHEET = [
-    settings.fill_defaults(row, read_schema("plates"))
+    settings.fill_defaults(row, SHEET_SCHEMA)
     for row in settings.read_sheet(config["sheet"])
 ]
 
 if workflow.is_main_process:
-    check.check_sheet(SHEET, read_schema("plates"), config, read_schema("config"))
+    check.check_sheet(SHEET, SHEET_SCHEMA, config, CONFIG_SCHEMA)
     check.check_approved(SHEET, config)
     # What --touch is for: a person vouches for what is there.
     if not {"--touch", "-t"} & {*sys.argv}:
