@@ -58,6 +58,7 @@ TECHNOLOGY = {
     "store/keys.py": {"numpy"},
     "store/models.py": {"numpy", "tifffile", "safetensors"},
     "store/parts.py": {"pandas", "pyarrow"},
+    "store/painted.py": {"numpy", "zarr"},
     "store/plate.py": {"numpy", "pandas", "zarr"},
     "store/shards.py": {"numpy", "numcodecs", "google_crc32c"},
     "store/tables.py": {"numpy", "pandas", "pyarrow", "anndata"},

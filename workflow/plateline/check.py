@@ -65,11 +65,32 @@ def _check_method(config: dict, stage: str, where: str) -> None:
 def _check_fit(config: dict, method: str, where: str) -> None:
     """A model can be trained when there are images and masks, and it is for the method that uses it."""
     fit = config["segment"]["fit"]
-    missing = [key for key in ("images", "masks") if not settings.files_of(fit[key])]
+    if settings.is_plate(fit["images"]):
+        _check_painted(fit, where)
+        missing = False
+    else:
+        missing = any(not settings.files_of(fit[key]) for key in ("images", "masks"))
     if missing or fit["method"] != method:
         msg = (
             f"{where}: segment.{method}.model is 'fit': got segment.fit with method {fit['method']}, images "
-            f"{fit['images']!r} and masks {fit['masks']!r}; expected method {method} and two folders with TIFF files"
+            f"{fit['images']!r} and masks {fit['masks']!r}; expected method {method} and two folders with TIFF files, "
+            "or an OME-Zarr plate and the name of a label"
+        )
+        raise ConfigError(msg)
+
+
+def _check_painted(fit: dict, where: str) -> None:
+    """A plate to train on has the label, and is none that this campaign writes: its labels would be written over."""
+    if Path(fit["images"]).resolve().is_relative_to(Path("results").resolve()):
+        msg = (
+            f"{where}: segment.fit.images: got {fit['images']!r}, which this campaign writes anew; expected a plate "
+            "outside results/: copy it"
+        )
+        raise ConfigError(msg)
+    if not settings.training_files(fit):
+        msg = (
+            f"{where}: segment.fit.masks: no field of {fit['images']} has a label {fit['masks']!r} with anything "
+            "painted; expected the name of one under labels/"
         )
         raise ConfigError(msg)
 

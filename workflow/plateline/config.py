@@ -285,8 +285,8 @@ def _module_file(name: str) -> Path | None:
 def _read_module(text: str) -> tuple[str, list[str]]:
     """Source without comments and docstrings, and the package's modules it may import, also inside functions.
 
-    Most modules belong to several stages, and parsing them is a large share of a dry run. The text itself is the key, so
-    that an edited file is read anew.
+    Most modules belong to several stages, and parsing them is a large share of a dry run. The text itself is the key,
+    so that an edited file is read anew.
     """
     tree, imported = ast.parse(text), []
     for node in ast.walk(tree):
@@ -309,6 +309,32 @@ def _own_modules(node: ast.Import | ast.ImportFrom) -> list[str]:
 def files_of(folder: str) -> list[str]:
     """TIFF files of a folder, sorted; none of no folder."""
     return sorted(path.as_posix() for path in Path(folder).glob("*.tif*")) if folder else []
+
+
+def is_plate(folder: str) -> bool:
+    """Whether a folder is the root of an OME-Zarr plate, of either version of its metadata."""
+    return bool(folder) and any(Path(folder, name).is_file() for name in ("zarr.json", ".zattrs"))
+
+
+def training_files(fit: dict) -> list[str]:
+    """Files that a training reads, sorted: TIFF files of two folders, or the painted fields of an OME-Zarr plate.
+
+    Parameters
+    ----------
+    fit : dict
+        The block `segment.fit`: `images` and `masks`; with a plate as `images`, `masks` is the name of a label.
+    """
+    if not is_plate(fit["images"]):
+        return [path for key in ("images", "masks") for path in files_of(fit[key])]
+    labels = Path(fit["images"]).glob(f"*/*/*/labels/{glob.escape(fit['masks'])}") if fit["masks"] else []
+    painted = [(label, chunks) for label in labels if (chunks := _chunks(label))]
+    return sorted(path for label, chunks in painted for path in [*chunks, *_chunks(label.parents[1] / "0")])
+
+
+def _chunks(folder: Path) -> list[str]:
+    """Files of a Zarr array or of the arrays of a group, without their metadata; none before something is written."""
+    metadata = ("zarr.json", ".zattrs", ".zarray", ".zgroup")
+    return [path.as_posix() for path in folder.rglob("*") if path.is_file() and path.name not in metadata]
 
 
 def provided_files(folder: str, pattern: str, plate: str) -> list[str]:

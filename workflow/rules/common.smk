@@ -122,8 +122,22 @@ def model_file(wildcards):
 
 def training_files(wildcards):
     """Input: the images and masks to train on."""
-    fit = config["segment"]["fit"]
-    return [path for key in ("images", "masks") for path in settings.files_of(fit[key])]
+    return settings.training_files(config["segment"]["fit"])
+
+
+def is_trained():
+    """Whether this campaign trains a model that one of its plates uses."""
+    models = [settings.model_of(config, "segment", row) for row in PLATES.values()]
+    return settings.FITTED in models
+
+
+def training_tables(wildcards):
+    """Input: what the page of the screen shows of a training; nothing where no model is trained."""
+    if not is_trained():
+        return {}
+    return {
+        name: f"results/segment/model.{name}.parquet" for name in ("curve", "scores")
+    }
 
 
 def index_table(wildcards):
@@ -205,8 +219,7 @@ def plate_ledgers(wildcards):
 def screen_ledgers(wildcards):
     """Input: the ledgers of all plates and of the screen."""
     screen = ["correct/profiles", "hits/hits", "classify/predictions"]
-    models = [settings.model_of(config, "segment", row) for row in PLATES.values()]
-    screen += ["segment/model"] if settings.FITTED in models else []
+    screen += ["segment/model"] if is_trained() else []
     of_plates = [ledger for plate in PLATES for ledger in ledgers_of(plate)]
     return of_plates + [f"results/{job}.ledger.parquet" for job in screen]
 
