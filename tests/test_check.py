@@ -135,6 +135,15 @@ def test_a_sheet_without_plates_is_refused(line):
         check_lines(line | {"use": "no: empty"})
 
 
+def test_plates_that_override_the_same_are_checked_once(line, monkeypatch):
+    checked = []
+    monkeypatch.setattr(check, "check_config", lambda config, schema, where: checked.append(where))
+    other = line | {"segment.cells.grow_px": "3"}
+    names = [f"P{number}" for number in range(6)]
+    check_lines(*((other if number % 2 else line) | {"plate": name} for number, name in enumerate(names)))
+    assert [where.rpartition(" ")[2] for where in checked] == ["P0", "P1"]
+
+
 def test_lines_that_are_meant(line):
     check_lines(line, line | {"plate": "P2", "segment.cells.grow_px": "3"})
     check_lines(line, line | {"plate": "P2", "use": "no: dropped on the floor", "source": "gone", "platemap": "gone"})

@@ -12,7 +12,7 @@ section = snakemake.params.section
 
 with log.job(snakemake) as counts:
     trained = snakemake.input.get("curve")  # only where this campaign trains the network of its segmenter
-    wells = store.read_tables(snakemake.input.wells)
+    wells = store.read_metadata(snakemake.input.wells)
     tables = {
         "plates": report.plate_table(wells),
         "wells": wells,
