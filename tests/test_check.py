@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from plateline import check, readouts
-from plateline.config import fill_defaults, read_sheet
+from plateline.config import fill_defaults, read_sheet, training_files
 from plateline.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -133,6 +133,15 @@ def test_a_sheet_without_plates_is_refused(line):
         ConfigError, match=r"sheet config/plates.tsv: no plate is in use; expected at least one line with"
     ):
         check_lines(line | {"use": "no: empty"})
+
+
+def test_plates_that_override_the_same_are_checked_once(line, monkeypatch):
+    checked = []
+    monkeypatch.setattr(check, "check_config", lambda config, schema, where: checked.append(where))
+    other = line | {"segment.cells.grow_px": "3"}
+    names = [f"P{number}" for number in range(6)]
+    check_lines(*((other if number % 2 else line) | {"plate": name} for number, name in enumerate(names)))
+    assert [where.rpartition(" ")[2] for where in checked] == ["P0", "P1"]
 
 
 def test_lines_that_are_meant(line):
@@ -280,3 +289,36 @@ def test_a_model_cannot_be_trained_without_images_and_masks_for_its_method(fit):
     )
     with pytest.raises(ConfigError, match=message):
         check.check_config(OWN | {"segment": segment}, SCHEMA)
+
+
+def painted(folder, images, masks):
+    """The demo's config with a training on a plate, of which the files that are looked for are there."""
+    files = ("zarr.json", "A/01/1/0/c", "A/01/1/labels/nuclei/0/c", "A/02/1/0/c", "A/02/1/labels/nuclei/0/zarr.json")
+    for name in files:
+        (folder / "plate.zarr" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "plate.zarr" / name).touch()
+    fit = {"images": images, "masks": masks, "method": "flow"}
+    return OWN | {"segment": {"nuclei_channel": "DNA", "method": "flow", "flow": {"model": "fit"}, "fit": fit}}
+
+
+def test_a_model_is_trained_on_a_plate_with_painted_labels(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check.check_config(painted(tmp_path, "plate.zarr", "nuclei"), SCHEMA)
+    files = training_files({"images": "plate.zarr", "masks": "nuclei"})
+    assert files == ["plate.zarr/A/01/1/0/c", "plate.zarr/A/01/1/labels/nuclei/0/c"]
+
+
+@pytest.mark.parametrize("masks", ["cells", "", "nucle*"])
+def test_a_plate_without_the_label_is_refused(tmp_path, monkeypatch, masks):
+    monkeypatch.chdir(tmp_path)
+    message = r"segment\.fit\.masks: no field of plate\.zarr has a label '.*' with anything painted; expected the name"
+    with pytest.raises(ConfigError, match=message):
+        check.check_config(painted(tmp_path, "plate.zarr", masks), SCHEMA)
+
+
+def test_a_plate_that_the_campaign_writes_is_no_training_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results" / "images").mkdir(parents=True)
+    config = painted(tmp_path / "results" / "images", "results/images/plate.zarr", "nuclei")
+    with pytest.raises(ConfigError, match=r"segment\.fit\.images: got .*plate\.zarr', which this campaign writes anew"):
+        check.check_config(config, SCHEMA)

@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -58,6 +59,7 @@ TECHNOLOGY = {
     "store/keys.py": {"numpy"},
     "store/models.py": {"numpy", "tifffile", "safetensors"},
     "store/parts.py": {"pandas", "pyarrow"},
+    "store/painted.py": {"numpy", "zarr"},
     "store/plate.py": {"numpy", "pandas", "zarr"},
     "store/shards.py": {"numpy", "numcodecs", "google_crc32c"},
     "store/tables.py": {"numpy", "pandas", "pyarrow", "anndata"},
@@ -140,6 +142,19 @@ def test_doors_import_their_technology_only(name):
 def test_what_every_job_imports_is_the_standard_library(name):
     assert foreign(MODULES[name]) == set()
     assert set(own(MODULES[name])) <= {*LIGHT, "__init__.py"}
+
+
+def test_the_start_of_a_job_imports_no_numbers():
+    names = "plateline.config, plateline.run, plateline.sheet"
+    code = f"import sys, {names}; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {name.partition(".")[0] for name in done.stdout.split()} & {
+        *NUMBERS,
+        "torch",
+        "zarr",
+        "jsonschema",
+        "yaml",
+    }
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -197,6 +197,14 @@ def test_held_out_images_share_no_source_with_the_others():
     assert 0 < held_out.sum() < len(pairs)
 
 
+def test_fields_of_one_plate_are_held_out_by_wells():
+    images, labels = fields(6, 32, 20)
+    pairs = [{"well": f"A/0{n // 2}", "image": images[n], "labels": labels[n]} for n in range(6)]
+    held_out = training.hold_out(pairs, folds=3, fold=0, seed=0)
+    assert held_out.sum() == 2
+    assert held_out[::2].tolist() == held_out[1::2].tolist()
+
+
 # --- what surrounds it
 
 

@@ -29,6 +29,7 @@ from plateline.report.gallery import channel_colours, contrast, cut_centre, outl
 from plateline.report.heatmaps import colour_limits, grid_of, thumbnail
 from plateline.report.sections import count_table, places_of, reason_table
 from plateline.report.tables import count, interval, listed, number, share
+from plateline.report.training import learning_curve, training_table
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = {path.name: path.read_text() for path in (ROOT / "workflow" / "report").iterdir()}
@@ -167,7 +168,7 @@ def plate_of(wells, *, gallery=(), channels=("DNA", "GFP"), readouts=READOUTS, a
 
 def screen_of(wells, *, readouts=READOUTS, evaluation=None, run=None, config="a: 1", top=20, **tables):
     plates = wells["Metadata_Plate"].unique() if len(wells) else ["P1"]
-    names = ("treatments", "rates", "predictions", "resemblance", "dose", "pictures")
+    names = ("treatments", "rates", "predictions", "resemblance", "dose", "pictures", "curve", "scores")
     empty = {name: pd.DataFrame() for name in names}
     made = {
         "plates": pd.DataFrame({"Metadata_Plate": plates, "Metadata_Batch": "1", "status": "ok", "reason": ""}),
@@ -239,6 +240,53 @@ def test_plate_page_says_what_it_knows():
     ):
         assert piece in text
     assert {"layout.svg", "controls.svg", "assay.svg", "heatmap-1-log2-ratio.svg", "cells-1-a01-dna.png"} <= set(page)
+
+
+# --- training of the segmenter
+
+
+def make_scores(when, tp, n_images=3):
+    """Counts of held-out images with ten nuclei each, the same at every overlap but for one lost a step."""
+    rows = [
+        {"when": when, "image": f"i{image}", "threshold": threshold, "tp": tp - step, "fp": 1, "fn": 10 - tp + step}
+        for image in range(n_images)
+        for step, threshold in enumerate((0.5, 0.7, 0.9))
+    ]
+    return pd.DataFrame(rows)
+
+
+CURVE = pd.DataFrame({"step": [100, 200, 300], "loss": [0.9, 0.5, 0.3], "held_out": [0.8, 0.6, 0.7]})
+
+
+def test_the_page_of_a_screen_shows_what_its_training_was_worth():
+    scores = pd.concat([make_scores("before", 5), make_scores("after", 8)])
+    pages = screen_of(make_wells(), curve=CURVE, scores=scores)
+    html = pages["index.html"].decode()
+    assert "Training of the segmenter" in html
+    assert "training.svg" in pages
+    assert "began" not in html
+    table = training_table(scores)
+    before, after = (dict(zip([name for name, _ in table.head], row, strict=True)) for row in table.rows)
+    assert (before["network"], after["network"]) == ("before", "after")
+    assert (after["AP at 0.5"], after["held-out images"]) == (number(8 / 11), "3")
+    assert after["mean AP, 0.5 to 0.9"] == number((8 + 7 + 6) / 33)
+    assert [after[name] for name in ("found", "invented", "missed")] == ["24", "3", "6"]
+
+
+def test_a_training_from_nothing_has_no_score_before():
+    html = screen_of(make_wells(), curve=CURVE, scores=make_scores("after", 8))["index.html"].decode()
+    assert "so there is no score before it" in " ".join(html.split())
+
+
+def test_a_screen_without_training_says_nothing_of_it():
+    pages = screen_of(make_wells())
+    assert "training.svg" not in pages
+    assert "Training of the segmenter" not in pages["index.html"].decode()
+    assert training_table(pd.DataFrame(columns=["when", "image", "threshold", "tp", "fp", "fn"])).rows == []
+
+
+def test_a_curve_without_held_out_losses_is_drawn():
+    assert b"<svg" in learning_curve(CURVE.assign(held_out=np.nan))
 
 
 def test_screen_page_says_what_it_knows():

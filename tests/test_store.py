@@ -727,3 +727,14 @@ def test_a_csv_runs_nothing_in_a_spreadsheet(tmp_path):
     back = pd.read_csv(tmp_path / "t.csv")
     assert back["name"].tolist() == ["'=1+1", "'@x", "drug"]
     assert back["value"].tolist() == [-1.5, 2, 3]
+
+
+def test_tables_without_their_features(tmp_path):
+    one = pd.DataFrame({"Metadata_Plate": ["P1"], "Metadata_Readout_a": [1.0], "Cells_AreaShape_Area": [5.0]})
+    other = pd.DataFrame({"Metadata_Plate": ["P2"], "Metadata_Readout_b": [2.0], "Nuclei_AreaShape_Area": [5.0]})
+    for name, frame in {"1": one, "2": other}.items():
+        store.save_table(frame, tmp_path / name, {})
+    found = store.read_metadata([tmp_path / "1", tmp_path / "2"])
+    assert list(found) == ["Metadata_Plate", "Metadata_Readout_a", "Metadata_Readout_b"]
+    whole = store.read_tables([tmp_path / "1", tmp_path / "2"])
+    pd.testing.assert_frame_equal(found, whole[list(found)])

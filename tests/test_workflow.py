@@ -36,7 +36,7 @@ READ_BY = {
     "flatfield_plate": ["segment_part", "measure_part"],
     "qc_part": ["qc_plate"],
     "qc_plate": ["profile_plate", "report_plate"],
-    "segment_fit_screen": ["segment_part"],
+    "segment_fit_screen": ["segment_part", "report_screen"],
     "segment_part": ["measure_part", "profile_plate", "report_plate"],
     "measure_part": ["profile_plate"],
     "profile_plate": ["assay_plate", "correct_screen", "hits_screen", "report_plate", "report_screen"],
@@ -113,6 +113,7 @@ CHANGES = {
         for key, value in {
             "images": "training/images",
             "masks": "training/masks",
+            "channel": "DNA",
             "method": "distance",
             "begin": "model.safetensors",
             "data": "drawn",

@@ -1,10 +1,14 @@
 """A campaign that trains the network of its own segmenter, from images and masks to labels."""
 
+import re
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
-from campaign import TOY_CONFIG, draw_field, make_campaign, planned, run, write_config
+import zarr
+from campaign import TOY_CONFIG, draw_field, make_campaign, planned, run, snakemake, write_config
 from scipy import ndimage as ndi
 
 from plateline import store
@@ -81,3 +85,26 @@ def test_a_new_mask_trains_anew_and_a_threshold_of_the_decoder_does_not(trained)
     tifffile.imwrite(mask, np.rot90(tifffile.imread(mask)))
     jobs = planned(trained, "results/segment/P1/part-1.parquet")
     assert jobs == {"segment_fit_screen", "segment_part P1 1"}
+
+
+def test_masks_painted_over_a_copy_of_the_plate_train_as_well(trained):
+    shutil.copytree(trained / "results" / "images" / "P1.zarr", trained / "painted.zarr")
+    for well in ("A/01", "A/02", "B/01", "B/02"):
+        field = zarr.open_group(str(trained / "painted.zarr" / well / "1"))
+        image = field["0"][0, 0, 0]
+        field["labels/nuclei/0"][0, 0] = ndi.label(image > image.max() / 2)[0]
+    fit = FIT | {"images": "painted.zarr", "masks": "nuclei", "channel": "DNA"}
+    write_config(trained, TOY_CONFIG | {"segment": SEGMENT | {"fit": fit}})
+    run(trained, "results/segment/model.ledger.parquet")
+    ledger = pd.read_parquet(trained / "results" / "segment" / "model.ledger.parquet")
+    counts = ledger[ledger["kind"] == "count"].iloc[0]
+    assert (counts["count_in"], counts["count_out"]) == (9, 4)
+    field["labels/nuclei/0"][0, 0] = np.rot90(field["labels/nuclei/0"][0, 0])
+    assert "segment_fit_screen" in planned(trained, "results/segment/model.safetensors")
+
+
+def test_the_page_of_the_screen_waits_for_the_training(trained):
+    done = snakemake(trained, "--dry-run", "--cores", "2", "--printshellcmds", "results/report/index.html")
+    inputs = re.search(r"rule report_screen:\n    input: (.*)", done.stdout)[1]
+    assert "results/segment/model.curve.parquet" in inputs
+    assert "results/segment/model.scores.parquet" in inputs

@@ -11,7 +11,7 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -131,18 +131,22 @@ def fill_defaults(value: dict, schema: dict) -> dict:
 
 def override(config: dict, plate: dict[str, str]) -> dict:
     """The config as one plate sees it: columns of the sheet with a dot (`segment.cells.grow_px`) replace that key."""
-    merged = json.loads(json.dumps(config))
+    merged = config
     for column, text in plate.items():
         if "." in column:
-            *path, last = column.split(".")
-            block = merged
-            for key in path:
-                block = block.get(key) if isinstance(block, dict) else None
-            if not isinstance(block, dict) or last not in block:
+            try:
+                merged = _replace(merged, column.split("."), _scalar(text))
+            except KeyError:
                 msg = f"plate sheet, plate {plate.get('plate')}: column {column!r} is no key of the config"
-                raise ConfigError(msg)
-            block[last] = _scalar(text)
+                raise ConfigError(msg) from None
     return merged
+
+
+def _replace(block: dict, path: list[str], value) -> dict:
+    """The block with one key changed that it has; what does not change is shared, since a plate has many rules."""
+    if not isinstance(block, dict) or path[0] not in block:
+        raise KeyError(path[0])
+    return block | {path[0]: _replace(block[path[0]], path[1:], value) if path[1:] else value}
 
 
 def _scalar(text: str):
@@ -251,9 +255,8 @@ def _closure(roots: Iterable[str]) -> dict[str, str]:
         name = waiting.pop()
         if name in sources or name in NOT_COUNTED or (path := _module_file(name)) is None:
             continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        sources[name] = _bare_source(tree)
-        waiting += [*_imports(tree), name.rpartition(".")[0]]
+        sources[name], imported = _read_module(path.read_text(encoding="utf-8"))
+        waiting += [*imported, name.rpartition(".")[0]]
     return {name: source for name, source in sources.items() if source}
 
 
@@ -278,27 +281,60 @@ def _module_file(name: str) -> Path | None:
     return Path(spec.origin)
 
 
-def _imports(tree: ast.Module) -> Iterator[str]:
-    """Names of the package's modules a module may import, also inside functions."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith("plateline."))
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "plateline":
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+@cache
+def _read_module(text: str) -> tuple[str, list[str]]:
+    """Source without comments and docstrings, and the package's modules it may import, also inside functions.
 
-
-def _bare_source(tree: ast.Module) -> str:
-    """Source without comments and docstrings."""
+    Most modules belong to several stages, and parsing them is a large share of a dry run. The text itself is the key,
+    so that an edited file is read anew.
+    """
+    tree, imported = ast.parse(text), []
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imported += _own_modules(node)
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
             node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+    return ast.unparse(tree), imported
+
+
+def _own_modules(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """Names of the package's modules that a line may import; of `from a import b`, b may be a module or not."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names if alias.name.startswith("plateline.")]
+    if not node.module or node.module.split(".")[0] != "plateline":
+        return []
+    return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
 
 
 def files_of(folder: str) -> list[str]:
     """TIFF files of a folder, sorted; none of no folder."""
     return sorted(path.as_posix() for path in Path(folder).glob("*.tif*")) if folder else []
+
+
+def is_plate(folder: str) -> bool:
+    """Whether a folder is the root of an OME-Zarr plate, of either version of its metadata."""
+    return bool(folder) and any(Path(folder, name).is_file() for name in ("zarr.json", ".zattrs"))
+
+
+def training_files(fit: dict) -> list[str]:
+    """Files that a training reads, sorted: TIFF files of two folders, or the painted fields of an OME-Zarr plate.
+
+    Parameters
+    ----------
+    fit : dict
+        The block `segment.fit`: `images` and `masks`; with a plate as `images`, `masks` is the name of a label.
+    """
+    if not is_plate(fit["images"]):
+        return [path for key in ("images", "masks") for path in files_of(fit[key])]
+    labels = Path(fit["images"]).glob(f"*/*/*/labels/{glob.escape(fit['masks'])}") if fit["masks"] else []
+    painted = [(label, chunks) for label in labels if (chunks := _chunks(label))]
+    return sorted(path for label, chunks in painted for path in [*chunks, *_chunks(label.parents[1] / "0")])
+
+
+def _chunks(folder: Path) -> list[str]:
+    """Files of a Zarr array or of the arrays of a group, without their metadata; none before something is written."""
+    metadata = ("zarr.json", ".zattrs", ".zarray", ".zgroup")
+    return [path.as_posix() for path in folder.rglob("*") if path.is_file() and path.name not in metadata]
 
 
 def provided_files(folder: str, pattern: str, plate: str) -> list[str]:

@@ -20,25 +20,29 @@ PAGE_FILES = sorted(
 PART_STAGES = ["ingest", "qc", "segment", "measure"]
 
 
-def read_schema(name):
-    """A schema of workflow/schemas as a dictionary."""
-    return yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text())
-
+# Read once: every job waits for it.
+CONFIG_SCHEMA, SHEET_SCHEMA = (
+    yaml.load(
+        (SCHEMAS / f"{name}.schema.yaml").read_text(),
+        Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader),
+    )
+    for name in ("config", "plates")
+)
 
 if workflow.is_main_process:
     # Imports too much for every cluster job, which trusts the main process.
     from plateline import check
 
-    check.check_config(config, read_schema("config"))
+    check.check_config(config, CONFIG_SCHEMA)
 
-config.update(settings.fill_defaults(config, read_schema("config")))
+config.update(settings.fill_defaults(config, CONFIG_SCHEMA))
 SHEET = [
-    settings.fill_defaults(row, read_schema("plates"))
+    settings.fill_defaults(row, SHEET_SCHEMA)
     for row in settings.read_sheet(config["sheet"])
 ]
 
 if workflow.is_main_process:
-    check.check_sheet(SHEET, read_schema("plates"), config, read_schema("config"))
+    check.check_sheet(SHEET, SHEET_SCHEMA, config, CONFIG_SCHEMA)
     check.check_approved(SHEET, config)
     # What --touch is for: a person vouches for what is there.
     if not {"--touch", "-t"} & {*sys.argv}:
@@ -118,8 +122,22 @@ def model_file(wildcards):
 
 def training_files(wildcards):
     """Input: the images and masks to train on."""
-    fit = config["segment"]["fit"]
-    return [path for key in ("images", "masks") for path in settings.files_of(fit[key])]
+    return settings.training_files(config["segment"]["fit"])
+
+
+def is_trained():
+    """Whether this campaign trains a model that one of its plates uses."""
+    models = [settings.model_of(config, "segment", row) for row in PLATES.values()]
+    return settings.FITTED in models
+
+
+def training_tables(wildcards):
+    """Input: what the page of the screen shows of a training; nothing where no model is trained."""
+    if not is_trained():
+        return {}
+    return {
+        name: f"results/segment/model.{name}.parquet" for name in ("curve", "scores")
+    }
 
 
 def index_table(wildcards):
@@ -201,8 +219,7 @@ def plate_ledgers(wildcards):
 def screen_ledgers(wildcards):
     """Input: the ledgers of all plates and of the screen."""
     screen = ["correct/profiles", "hits/hits", "classify/predictions"]
-    models = [settings.model_of(config, "segment", row) for row in PLATES.values()]
-    screen += ["segment/model"] if settings.FITTED in models else []
+    screen += ["segment/model"] if is_trained() else []
     of_plates = [ledger for plate in PLATES for ledger in ledgers_of(plate)]
     return of_plates + [f"results/{job}.ledger.parquet" for job in screen]
 

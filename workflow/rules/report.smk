@@ -1,6 +1,7 @@
 """The pages a person reads.
 
-Needs: the tables of every stage, and pixels and labels for the pictures, where a plate has images.
+Needs: the tables of every stage, and pixels and labels for the pictures, where a plate has images; the curve and scores of
+       a training, where a model is trained.
 Makes: results/report/index.html (the screen), {plate}/index.html, pictures beside them.
 """
 
@@ -37,6 +38,7 @@ rule report_plate:
 rule report_screen:
     """Write the page of the screen."""
     input:
+        unpack(training_tables),
         wells=expand("results/profile/{plate}.parquet", plate=PLATES),
         assay=expand("results/assay/{plate}.parquet", plate=PLATES),
         hits="results/hits/hits.parquet",

@@ -11,7 +11,8 @@ from plateline.identity import readouts_of
 section = snakemake.params.section
 
 with log.job(snakemake) as counts:
-    wells = store.read_tables(snakemake.input.wells)
+    trained = snakemake.input.get("curve")  # only where this campaign trains the network of its segmenter
+    wells = store.read_metadata(snakemake.input.wells)
     tables = {
         "plates": report.plate_table(wells),
         "wells": wells,
@@ -22,6 +23,8 @@ with log.job(snakemake) as counts:
         "rates": store.read_table(snakemake.input.rates),
         "predictions": store.read_table(snakemake.input.predictions),
         "resemblance": store.read_table(snakemake.input.resemblance),
+        "curve": store.read_table(snakemake.input.curve) if trained else pd.DataFrame(),
+        "scores": store.read_table(snakemake.input.scores) if trained else pd.DataFrame(),
         "ledger": store.read_table(snakemake.input.ledger),
     }
     pages = report.screen_page(

@@ -10,7 +10,7 @@ section, output = snakemake.params.section, snakemake.output
 
 with log.job(snakemake) as counts:
     made = store.provenance(snakemake.params, snakemake.input)
-    pairs, left_out = store.read_pairs(section["images"], section["masks"])
+    pairs, left_out = store.read_training(section["images"], section["masks"], section["channel"])
     held_out = training.hold_out(pairs, folds=section["folds"], fold=section["fold"], seed=section["seed"])
     judges = [pair for pair, out in zip(pairs, held_out, strict=True) if out]
     recipe, foreground = training.split(section)

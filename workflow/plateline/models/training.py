@@ -25,10 +25,15 @@ def split(section: dict) -> tuple[Recipe, Foreground]:
 
 
 def hold_out(pairs: Sequence[dict], *, folds: int, fold: int, seed: int) -> npt.NDArray[np.bool_]:
-    """Images (N,) of one of several folds, by `groups.sources`: what judges a training and is never trained on."""
+    """Images (N,) of one of several folds: what judges a training and is never trained on.
+
+    Images of one source, as `groups.sources` finds them, are never parted. Those of a plate are all of one source:
+    there, where every pair has its `well`, images of one well are never parted.
+    """
     images, labels = [pair["image"] for pair in pairs], [pair["labels"] for pair in pairs]
-    dealt = groups.folds(groups.sources(images, labels), [image.shape for image in images], count=folds, seed=seed)
-    return dealt == fold
+    wells = [pair.get("well", "") for pair in pairs]
+    together = np.unique(wells, return_inverse=True)[1] if all(wells) else groups.sources(images, labels)
+    return groups.folds(together, [image.shape for image in images], count=folds, seed=seed) == fold
 
 
 def score(arrays: dict[str, npt.NDArray], pairs: Sequence[dict], *, method: str, diameter_px: float) -> pd.DataFrame:

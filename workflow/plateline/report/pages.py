@@ -15,6 +15,7 @@ from plateline.report.figures import answers, dose_figures, order_curves, plate_
 from plateline.report.gallery import cell_pictures, list_pictures
 from plateline.report.ranking import ranking
 from plateline.report.tables import text
+from plateline.report.training import learning_curve, training_table
 
 # Plates whose pictures stand on the page of the screen; the others have theirs on their own pages.
 _MOST_STRIPS = 3
@@ -114,6 +115,8 @@ READS = {
         ["Metadata_Treatment", "Metadata_MoA", "nearest"],
         ["cosine", "cluster", "order", "map_x", "map_y", "map_x_share", "map_y_share"],
     ),
+    "curve": ([], ["step", "loss", "held_out"]),
+    "scores": (["image", "when"], ["threshold", "tp", "fp", "fn"]),
 }
 
 
@@ -202,8 +205,9 @@ def screen_page(
     tables : dict of str to DataFrame
         ``plates`` (a row per plate used: ``Metadata_Plate``, ``Metadata_Batch``, ``status`` ``ok`` or ``failed``,
         ``reason``), ``wells`` (profile tables of all plates), ``pictures`` (from the plates' ``pictures.json``),
-        ``assay``, ``dose``, ``treatments``, ``rates`` (control wells called), ``predictions``, ``resemblance`` and
-        ``ledger``; each may be empty.
+        ``assay``, ``dose``, ``treatments``, ``rates`` (control wells called), ``predictions``, ``resemblance``,
+        ``curve`` and ``scores`` (of a training of the segmenter, shown where there was one) and ``ledger``; each may be
+        empty.
     readouts : list of str
         Declared readouts, the main one first.
     evaluation : dict
@@ -223,7 +227,7 @@ def screen_page(
         File name to content: ``index.html`` and its pictures; a plate's own page is expected at ``{plate}/index.html``.
     """
     screen = ("plates", "wells", "pictures", "assay", "dose", "treatments", "rates")
-    names = (*screen, "predictions", "resemblance", "ledger")
+    names = (*screen, "predictions", "resemblance", "curve", "scores", "ledger")
     read = {name: _complete(tables[name], name, readouts) for name in names}
     ledger = sections.places_of(read["ledger"])
     dose = order_curves(read["dose"], readouts)
@@ -233,6 +237,8 @@ def screen_page(
     curves, panels = dose_figures(read["wells"], dose, readouts)
     if np.isfinite(read["treatments"]["distance"]).any():
         files["treatments.svg"] = ranking(read["treatments"])
+    if len(read["curve"]):
+        files["training.svg"] = learning_curve(read["curve"])
     page = {
         "facts": facts.screen_facts(read),
         "plates": plates,
@@ -253,6 +259,7 @@ def screen_page(
         "scores": sections.score_table(evaluation),
         "doubt": sections.doubt_table(evaluation),
         "evaluation": evaluation,
+        "training": training_table(read["scores"]),
         "failures": read["plates"][read["plates"]["status"] != "ok"].to_dict("records"),
         "run": list(facts.flat(run)),
         "config_text": config_text,

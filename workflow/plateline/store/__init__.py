@@ -18,7 +18,15 @@ from plateline.store.files import (
 )
 from plateline.store.illumination import keep_illuminations, read_illumination
 from plateline.store.keys import chain, checksum
-from plateline.store.models import drop_state, read_model, read_pairs, read_state, save_model, save_state
+from plateline.store.models import (
+    drop_state,
+    read_model,
+    read_pairs,
+    read_state,
+    read_training,
+    save_model,
+    save_state,
+)
 from plateline.store.parts import part, share_wells
 from plateline.store.plate import (
     images_of,
@@ -38,6 +46,7 @@ from plateline.store.tables import (
     columns_of,
     provenance,
     read_flatfield,
+    read_metadata,
     read_rows,
     read_table,
     read_tables,
@@ -64,6 +73,7 @@ __all__ = [
     "read_json",
     "read_labels",
     "read_mapping",
+    "read_metadata",
     "read_model",
     "read_pairs",
     "read_rows",
@@ -73,6 +83,7 @@ __all__ = [
     "read_table",
     "read_tables",
     "read_texts",
+    "read_training",
     "read_values",
     "reset_field",
     "reset_labels",

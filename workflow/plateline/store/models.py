@@ -10,9 +10,11 @@ import tifffile
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from plateline.config import is_plate
 from plateline.errors import ModelError
 from plateline.store.files import write_whole
 from plateline.store.keys import checksum
+from plateline.store.painted import read_painted
 
 _NEXT = "give the file that the rule segment_fit_screen wrote, or leave the option `model` empty for the shipped one"
 
@@ -120,6 +122,11 @@ def read_pairs(images: str, masks: str) -> tuple[list[dict], list[dict]]:
         msg = f"no training image in {images} with a mask in {masks}: {'; '.join(reasons) or 'no TIFF file'}"
         raise ModelError(msg)
     return pairs, left_out
+
+
+def read_training(images: str, masks: str, channel: str) -> tuple[list[dict], list[dict]]:
+    """Training set of the config: `read_painted` where the images are an OME-Zarr plate, else `read_pairs`."""
+    return read_painted(images, masks, channel) if is_plate(images) else read_pairs(images, masks)
 
 
 def _pair(image: Path | None, mask: Path | None) -> tuple[dict, str]:

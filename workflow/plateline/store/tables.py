@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from plateline.errors import StaleError
-from plateline.identity import CELL, features_of
+from plateline.identity import CELL, PREFIX, features_of
 from plateline.store.files import write_whole
 from plateline.store.keys import chain, checksum
 
@@ -83,6 +83,12 @@ def read_tables(paths: Iterable[str | Path], columns: list[str] | None = None) -
     frames = [read_table(path, columns) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     filled = [frame for frame in frames if len(frame)]
     return pd.concat(filled, ignore_index=True) if filled else frames[0]
+
+
+def read_metadata(paths: Iterable[str | Path]) -> pd.DataFrame:
+    """Tables of several plates without their features, one below the other; these are most of a large screen."""
+    named = {path: [name for name in columns_of(path) if name.startswith(PREFIX)] for path in paths}
+    return pd.concat([read_table(path, names) for path, names in named.items()], ignore_index=True)
 
 
 def columns_of(path: str | Path) -> list[str]:
