@@ -101,6 +101,8 @@ def test_a_plate_that_is_not_in_use_any_more_is_an_orphan_and_nothing_else(finis
         "images/P1.zarr/A/01/1/1/zarr.json",
         "images/P1.zarr/A/01/1/labels/nucleoli/0/zarr.json",
         "images/P1.zarr/B/02/1/labels/cells/1/c/0",
+        "images/P1.zarr/B/02/1/labels/cells/0/.zarr.json.node.17.local.tmp",
+        "segment/P1/..part-1.node.17.local.tmp/abc/A01/objects.parquet",
         "flatfield/P1/P1_IllumER.npy",
         "hits/volcano.parquet",
         "correct/old.h5ad",
