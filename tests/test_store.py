@@ -683,9 +683,7 @@ def test_pixels_deleted_by_hand_do_not_read_as_dark_ones(plate):
     assert not store.read_labels(plate, "A01", 1, 0, "key")["nuclei"].any()
     for lost in ("0", "labels/cells/0"):
         shutil.rmtree(plate / "A/01/1" / lost / "c")
-    message = (
-        r"01/1/0 at time 0 have checksum \w+; expected \w+: deleted or damaged .*; rerun rule ingest_part"
-    )
+    message = r"01/1/0 at time 0 have checksum \w+; expected \w+: deleted or damaged .*; rerun rule ingest_part"
     with pytest.raises(StaleError, match=message):
         store.read_field(plate, "A01", 1, 0, "key")
     with pytest.raises(StaleError, match=r"01/1/labels at time 0 have checksum .*; rerun rule segment_part \(-R segm"):
