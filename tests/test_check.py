@@ -8,7 +8,7 @@ import yaml
 
 from plateline import check, readouts
 from plateline.config import fill_defaults, read_sheet
-from plateline.errors import ConfigError
+from plateline.errors import ConfigError, StorageError
 
 ROOT = Path(__file__).parents[1]
 SCHEMA, LINES = (
@@ -280,3 +280,29 @@ def test_a_model_cannot_be_trained_without_images_and_masks_for_its_method(fit):
     )
     with pytest.raises(ConfigError, match=message):
         check.check_config(OWN | {"segment": segment}, SCHEMA)
+
+
+@pytest.mark.parametrize("closed", ["results", "results/images"])
+@pytest.mark.parametrize(
+    "words", [["--cores", "2"], ["-c1"], ["-j", "4", "--forcerun", "qc_plate"], ["--profile", "slurm"]]
+)
+def test_a_run_is_refused_where_results_cannot_be_written(tmp_path, monkeypatch, closed, words):
+    monkeypatch.chdir(tmp_path)
+    check.check_writable(words)
+    Path("results/images").mkdir(parents=True)
+    check.check_writable(words)
+    monkeypatch.setattr(check.os, "access", lambda folder, mode: str(folder) != closed)
+    with pytest.raises(
+        StorageError, match=rf"^{closed} cannot be written: Permission denied; make it writable \(mount"
+    ):
+        check.check_writable(words)
+
+
+@pytest.mark.parametrize(
+    "words", [["-n"], ["-np"], ["--dry-run", "--cores", "2"], ["--unlock"], ["--summary"], ["-c1", "-n"]]
+)
+def test_a_look_at_results_that_cannot_be_written_is_none_of_its_business(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    Path("results").mkdir()
+    monkeypatch.setattr(check.os, "access", lambda folder, mode: False)
+    check.check_writable(words)
