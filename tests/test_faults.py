@@ -68,8 +68,9 @@ if RULE:
 def undisturbed(tmp_path_factory):
     """A plate, finished without disturbance."""
     folder = make_campaign(tmp_path_factory.mktemp("undisturbed") / "campaign", {"P1": {}})
+    shutil.copytree(folder / "clone" / "profiles", folder / "profiles")  # as plateline new does
     (folder / "clone" / "workflow" / "sitecustomize.py").write_text(WATCH)
-    run(folder, "results/profile/P1.parquet")
+    run(folder, "--cores", "1", "results/profile/P1.parquet")
     return folder
 
 
@@ -179,7 +180,7 @@ def mounted(*arguments):
     try:
         yield
     finally:
-        subprocess.run(["umount", str(arguments[-1])], check=True)
+        subprocess.run(["umount", "--lazy", str(arguments[-1])], check=True)  # a process may linger in it
 
 
 def test_a_disk_that_fills_up_is_told_and_the_run_goes_on_when_there_is_space(undisturbed, finished):

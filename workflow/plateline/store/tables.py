@@ -139,7 +139,8 @@ def read_flatfield(table: str | Path, plate: str) -> dict[str, object]:
     StaleError
         If an array beside the table is missing or not the one that the table names.
     """
-    rows, pairs = read_table(table), []
+    rows = read_table(table)
+    pairs: list[list[npt.NDArray]] = []
     for channel, checked in zip(rows["Metadata_Channel"], rows["checksum"], strict=True):
         names = [Path(table).parent / f"{plate}_{kind}{channel}.npy" for kind in ("Illum", "Dark")]
         pairs.append([])
