@@ -198,7 +198,7 @@ def test_a_disk_that_fills_up_is_told_and_the_run_goes_on_when_there_is_space(un
         assert re.search(message, (finished / "logs/segment_part/P1.part-1.log").read_text())
         assert not (finished / target).exists()
         subprocess.run(["mount", "-o", "remount,size=64m", str(results)], check=True)
-        run(finished, "results/measure/P1/part-1.parquet")
+        run(finished, "--forcerun", "segment_part", "--", target)
         plateline(finished, "orphans")
         assert made(finished) == made(undisturbed)
 
