@@ -145,7 +145,12 @@ def wait_until(happened, what):
     pytest.fail(f"waited in vain until {what}")
 
 
-def test_a_killed_run_is_unlocked_and_goes_on_and_no_second_one_starts_beside_it(undisturbed, finished):
+def test_a_killed_run_is_unlocked_and_goes_on_and_no_second_one_starts_beside_it(
+    undisturbed, finished, tmp_path, monkeypatch
+):
+    (tmp_path / "squeue").write_text("#!/bin/sh\n")  # an empty queue, whether or not there is a Slurm here
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     target = "results/measure/P1/part-1.parquet"
     (finished / "hold").write_text("segment_part")
     with started(finished, "--cores", "1", "--forcerun", "segment_part", "--", target) as first:
