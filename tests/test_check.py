@@ -8,7 +8,7 @@ import yaml
 
 from plateline import check, readouts
 from plateline.config import fill_defaults, read_sheet, training_files
-from plateline.errors import ConfigError
+from plateline.errors import ConfigError, StorageError
 
 ROOT = Path(__file__).parents[1]
 SCHEMA, LINES = (
@@ -322,3 +322,29 @@ def test_a_plate_that_the_campaign_writes_is_no_training_set(tmp_path, monkeypat
     config = painted(tmp_path / "results" / "images", "results/images/plate.zarr", "nuclei")
     with pytest.raises(ConfigError, match=r"segment\.fit\.images: got .*plate\.zarr', which this campaign writes anew"):
         check.check_config(config, SCHEMA)
+
+
+@pytest.mark.parametrize("closed", ["results", "results/images"])
+@pytest.mark.parametrize(
+    "words", [["--cores", "2"], ["-c1"], ["-j", "4", "--forcerun", "qc_plate"], ["--profile", "slurm"]]
+)
+def test_a_run_is_refused_where_results_cannot_be_written(tmp_path, monkeypatch, closed, words):
+    monkeypatch.chdir(tmp_path)
+    check.check_writable(words)
+    Path("results/images").mkdir(parents=True)
+    check.check_writable(words)
+    monkeypatch.setattr(check.os, "access", lambda folder, mode: str(folder) != closed)
+    with pytest.raises(
+        StorageError, match=rf"^{closed} cannot be written: Permission denied; make it writable \(mount"
+    ):
+        check.check_writable(words)
+
+
+@pytest.mark.parametrize(
+    "words", [["-n"], ["-np"], ["--dry-run", "--cores", "2"], ["--unlock"], ["--summary"], ["-c1", "-n"]]
+)
+def test_a_look_at_results_that_cannot_be_written_is_none_of_its_business(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    Path("results").mkdir()
+    monkeypatch.setattr(check.os, "access", lambda folder, mode: False)
+    check.check_writable(words)

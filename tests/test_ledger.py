@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plateline.errors import FailedPlates
-from plateline.ledger import SCHEMA, as_entry, counted, noted, of_job, unbalanced, verdict
+from plateline.ledger import SCHEMA, as_entry, counted, noted, of_job, unbalanced, unlinked, verdict
 
 
 def job(rule="segment_part", **wildcards):
@@ -123,6 +123,42 @@ def test_a_screen_jobs_exclusions_count_whatever_plate_they_name():
     assert unbalanced(table) == []
     table = of_job(job("correct_screen"), [counted("wells", 9, 5), noted("exclusion", "wells", both)])
     assert unbalanced(table) == ["correct_screen of plate (all) part 0: -1 wells unaccounted for"]
+
+
+counts = st.lists(st.integers(0, 2), min_size=2, max_size=2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from(["P1", "P2"]), st.tuples(counts, counts, counts), max_size=2))
+def test_what_a_job_takes_in_is_what_an_earlier_one_told_of_against_a_loop(plates):
+    tables, expected = [of_job(PART, [])], []
+    for plate, (ingested, segmented, profiled) in plates.items():
+        for part, (fields, taken) in enumerate(zip(ingested, segmented, strict=True), start=1):
+            tables.append(of_job(job("ingest_part", plate=plate, part=str(part)), [counted("fields", fields, 0)]))
+            tables.append(of_job(job("segment_part", plate=plate, part=str(part)), [counted("fields", taken, taken)]))
+        tables.append(of_job(job("measure_part", plate=plate, part="1"), [counted("cells", 9, profiled[0])]))
+        tables.append(of_job(job("profile_plate", plate=plate), [counted("cells", profiled[1], 0)]))
+        if sum(ingested) != sum(segmented):
+            got = f"segment_part of plate {plate} took in {sum(segmented)} fields"
+            expected.append(f"{got}; expected the {sum(ingested)} of ingest_part")
+        if profiled[0] != profiled[1]:
+            got = f"profile_plate of plate {plate} took in {profiled[1]} cells"
+            expected.append(f"{got}; expected the {profiled[0]} of measure_part")
+    assert sorted(unlinked(pd.concat(tables, ignore_index=True))) == sorted(expected)
+
+
+def test_a_job_of_a_plate_that_was_not_ingested_takes_in_what_it_has():
+    assert unlinked(of_job(job("profile_plate", plate="T1"), [counted("cells", 5, 5), counted("fields", 2, 2)])) == []
+
+
+def test_fields_that_a_stage_never_saw_fail_the_verdict():
+    table = ledger_of(
+        of_job(job("ingest_part", plate="P1", part="1"), [counted("fields", 3, 3)]),
+        of_job(job("qc_part", plate="P1", part="1"), [counted("fields", 2, 2)]),
+    )
+    message = "qc_part of plate P1 took in 2 fields; expected the 3 of ingest_part; the other plates are complete"
+    with pytest.raises(FailedPlates, match=message):
+        verdict(table)
 
 
 def test_warnings_do_not_count_as_exclusions():

@@ -1,8 +1,10 @@
 """What is kept: whole files, chained keys, wells in shares, tables with their provenance, and pixels vouched for."""
 
+import errno
 import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from ome_zarr.reader import Reader
 from zarr.codecs import BloscCodec
 
 from plateline import store
-from plateline.errors import ConfigError, PlatemapError, StaleError
+from plateline.errors import ConfigError, PlatemapError, StaleError, StorageError
 from plateline.identity import CELL
 from plateline.ingest import level_sizes, pyramid
 from plateline.store import shards
@@ -73,6 +75,33 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
         write_whole(path, fail)
     assert path.read_text() == "one"
     assert [child.name for child in path.parent.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "No space left on device; free space there, then start snakemake again: what is half written"),
+        (errno.EDQUOT, "Disk quota exceeded; free space there"),
+        (errno.EROFS, r"Read-only file system; make it writable \(mount options, chmod, chown\) or move the campaign"),
+        (errno.EACCES, "Permission denied; make it writable"),
+    ],
+)
+def test_what_cannot_be_written_is_told_with_its_place_and_the_remedy(tmp_path, number, message):
+    def refuse(file):
+        file.touch()
+        raise OSError(number, "said the system")
+
+    with pytest.raises(StorageError, match=rf"part-1\.parquet cannot be written: {message}"):
+        write_whole(tmp_path / "part-1.parquet", refuse)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_of_the_system_pass_as_they_are(tmp_path):
+    def fail(file):
+        raise FileNotFoundError(errno.ENOENT, "No such file", str(file.parent / "x"))
+
+    with pytest.raises(FileNotFoundError, match=r"No such file: '.*/x'"):
+        write_whole(tmp_path / "y", fail)
 
 
 def test_unfinished_files_name_host_process_and_job(tmp_path, monkeypatch):
@@ -231,6 +260,57 @@ def test_a_killed_job_redoes_only_unfinished_wells(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+KILLED_IN_THE_END = """
+import os, shutil, signal, sys
+import pandas as pd
+from plateline import store
+
+def delete_half(folder):
+    next(folder.rglob("fields.parquet")).unlink()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+with store.part(sys.argv[1], sys.argv[2], ["A01", "A02"]) as part:
+    for well in part.todo:
+        part.commit(well, {"fields": pd.DataFrame({"Metadata_Well": [well], "x": [1.5]})})
+    shutil.rmtree = delete_half
+"""
+
+
+@pytest.mark.parametrize("key", ["key", "other"])
+def test_commits_that_a_kill_left_half_deleted_do_not_count(tmp_path, key):
+    table = tmp_path / "part-1.parquet"
+    job = subprocess.run([sys.executable, "-c", KILLED_IN_THE_END, table, key], check=False)
+    assert job.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.rglob("fields.parquet"))) == 1
+    done, joined = run_part(table, "key", ["A01", "A02"], of_well)
+    assert done == joined["Metadata_Well"].tolist() == ["A01", "A02"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def flip(table):
+    """A table with other bytes in the middle of its first column."""
+    return table[:40] + bytes(255 - byte for byte in table[40:43]) + table[43:]
+
+
+@pytest.mark.parametrize("damage", [lambda table: table[:-9], lambda table: b"", flip, None])
+def test_a_commit_that_a_crash_of_the_computer_damaged_is_done_again(tmp_path, damage, caplog):
+    table = tmp_path / "part-1.parquet"
+    with pytest.raises(KeyboardInterrupt), store.part(table, "key", ["A01", "A02", "A03"]) as part:
+        for well in ("A01", "A02"):
+            part.commit(well, {"fields": of_well(well)})
+        raise KeyboardInterrupt
+    commit = tmp_path / ".part-1" / "key" / "A02" / "fields.parquet"
+    if damage:
+        commit.write_bytes(damage(commit.read_bytes()))
+    else:
+        commit.unlink()
+    done, joined = run_part(table, "key", ["A01", "A02", "A03"], of_well)
+    assert done == ["A02", "A03"]
+    assert joined["x"].tolist() == [1.5, 1.5, 1.5]
+    assert "key/A02 is damaged; the well is done again" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_key_redoes_all(tmp_path):
     table = tmp_path / "part-1.parquet"
     with pytest.raises(KeyboardInterrupt), store.part(table, "old", ["A01", "A02"]) as part:
@@ -312,6 +392,23 @@ def test_a_table_is_packed_and_says_what_made_it(tmp_path):
     assert set(kept) == {"section", "code", "share", "version", "key"}
 
 
+@pytest.mark.parametrize("damage", [lambda table: table[:-9], lambda table: b"", flip])
+def test_a_damaged_table_is_refused_with_what_makes_it_again(tmp_path, damage):
+    path = tmp_path / "part-1.parquet"
+    store.save_table(pd.DataFrame({"x": np.random.default_rng(0).random(100)}), path, {"section": "{}"})
+    path.write_bytes(damage(path.read_bytes()))
+    message = r"part-1\.parquet is damaged \((.|\n)*\); make it again: snakemake -R .*part-1\.parquet"
+    with pytest.raises(StaleError, match=message):
+        store.read_table(path)
+    with pytest.raises(StaleError, match=message):
+        store.read_rows([path], ["x"], np.ones(100, bool))
+    if damage is not flip:
+        with pytest.raises(StaleError, match=message):
+            store.columns_of(path)
+    with pytest.raises(FileNotFoundError):
+        store.read_table(tmp_path / "none.parquet")
+
+
 def test_only_float_columns_means_no_dictionary_at_all(tmp_path):
     store.save_table(pd.DataFrame({"x": np.repeat(0.5, 9)}), tmp_path / "t.parquet", MADE)
     assert not pq.ParquetFile(tmp_path / "t.parquet").metadata.row_group(0).column(0).has_dictionary_page
@@ -384,12 +481,15 @@ def test_flatfield_of_a_plate_without_channels_is_empty(tmp_path):
     assert found["channels"] == []
 
 
-@pytest.mark.parametrize("replaced", [True, False])
-def test_a_flatfield_that_its_table_does_not_name_is_refused(flatfield, replaced):
+@pytest.mark.parametrize("how", ["replaced", "deleted", "damaged"])
+def test_a_flatfield_that_its_table_does_not_name_is_refused(flatfield, how):
     path = flatfield.parent / "P1_DarkGFP.npy"
-    path.unlink()
-    if replaced:
+    if how == "replaced":
         store.save_array(np.zeros((4, 5), np.float32), path)
+    elif how == "damaged":
+        path.write_bytes(path.read_bytes()[:-8])
+    else:
+        path.unlink()
     with pytest.raises(StaleError, match=r"P1_IllumGFP.npy is not what .* speaks of; rerun rule flatfield_plate"):
         store.read_flatfield(flatfield, "P1")
 
@@ -531,7 +631,7 @@ def test_pixels_come_back(plate):
 def test_labels_come_back_at_every_level(plate):
     rng = np.random.default_rng(0)
     labels = {name: rng.integers(0, 99, SIZE, dtype=np.int32) for name in ("nuclei", "cells", "cytoplasm")}
-    store.write_labels(plate, "H12", 1, 1, labels, ("key", "sum"))
+    store.write_labels(plate, "H12", 1, 1, labels, ("key", store.checksum(*labels.values())))
     found = store.read_labels(plate, "H12", 1, 1, "key")
     assert list(found) == ["nuclei", "cells", "cytoplasm"]
     for name, label in labels.items():
@@ -575,6 +675,24 @@ def test_a_crash_between_pixels_and_key_leaves_pixels_that_are_refused(plate, mo
         store.read_labels(plate, "A01", 1, 0, "key")
 
 
+def test_pixels_deleted_by_hand_do_not_read_as_dark_ones(plate):
+    write(plate, "A01", 1, 0, noise(0), "key")
+    labels = {name: np.full(SIZE, number, np.int32) for number, name in enumerate(("nuclei", "cells", "cytoplasm"))}
+    store.write_labels(plate, "A01", 1, 0, labels, ("key", store.checksum(*labels.values())))
+    # All zero, so that no shard is written.
+    assert not store.read_labels(plate, "A01", 1, 0, "key")["nuclei"].any()
+    for lost in ("0", "labels/cells/0"):
+        shutil.rmtree(plate / "A/01/1" / lost / "c")
+    message = r"01/1/0 at time 0 have checksum \w+; expected \w+: deleted or damaged .*; rerun rule ingest_part"
+    with pytest.raises(StaleError, match=message):
+        store.read_field(plate, "A01", 1, 0, "key")
+    with pytest.raises(StaleError, match=r"01/1/labels at time 0 have checksum .*; rerun rule segment_part \(-R segm"):
+        store.read_labels(plate, "A01", 1, 0, "key")
+    shutil.rmtree(plate / "A/01/1")
+    with pytest.raises(StaleError, match="is gone, but a table still speaks of it; rerun rule ingest_plate"):
+        write(plate, "A01", 1, 0, noise(0), "key")
+
+
 def test_what_is_taken_back_reads_as_fill_value_and_nothing_vouches_for_it(plate):
     for time in (0, 1):
         write(plate, "A01", 1, time, noise(time), "key")
@@ -604,7 +722,7 @@ def fill_wells(path, wells):
             pixels = np.full((2, 40, 30), 10 * int(well[1:]) + time, np.uint16)
             store.write_field(path, well, 1, time, [pixels], (f"{well}-{time}", store.checksum(pixels)))
             labels = dict.fromkeys(("nuclei", "cells", "cytoplasm"), np.full((40, 30), time + 1, np.int32))
-            store.write_labels(path, well, 1, time, labels, (f"{well}-{time}", ""))
+            store.write_labels(path, well, 1, time, labels, (f"{well}-{time}", store.checksum(*labels.values())))
 
 
 def test_two_jobs_that_write_different_wells_at_once_lose_nothing(tmp_path):

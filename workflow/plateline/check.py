@@ -3,7 +3,9 @@
 Only the main process of a run imports this. Every message says which key, what it got and what it expected.
 """
 
+import errno
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -14,7 +16,7 @@ from pathlib import Path
 import jsonschema
 
 from plateline import config as settings
-from plateline import measure, methods, readouts
+from plateline import measure, methods, readouts, run
 from plateline import sheet as sheets
 from plateline.errors import ConfigError
 
@@ -215,6 +217,30 @@ def check_records() -> None:
             "run snakemake --cores 1 --touch --forceall; or delete results/"
         )
         raise ConfigError(msg)
+
+
+def check_writable(arguments: Iterable[str]) -> None:
+    """Refuse a run, but no look at one, where `results` or a folder in it cannot be written.
+
+    Parameters
+    ----------
+    arguments : iterable of str
+        Of the command line: a run names cores, jobs or a profile, a dry run `-n`.
+
+    Raises
+    ------
+    StorageError
+        Naming the folder and the remedy.
+    """
+    given = list(arguments)
+    runs = any(re.match(r"-[cj]|--(cores|jobs|profile)", word) for word in given)
+    if not runs or any(re.match(r"-[a-zA-Z]*n[a-zA-Z]*$|--dry-?run$", word) for word in given):
+        return
+    for folder in [path for path in (run.RUN.parent, *sorted(run.RUN.parent.glob("*/"))) if path.is_dir()]:
+        if not os.access(folder, os.W_OK):
+            closed = os.statvfs(folder).f_flag & os.ST_RDONLY
+            with run.writing(folder):
+                raise OSError(errno.EROFS if closed else errno.EACCES, "")
 
 
 def approval_of(plate: str) -> Path:

@@ -33,6 +33,10 @@ class StaleError(PlatelineError, RuntimeError):
     """Pixels or tables that do not belong together; the message names the rule to rerun."""
 
 
+class StorageError(PlatelineError, OSError):
+    """A folder that is full or cannot be written."""
+
+
 class EditedDuringRun(PlatelineError, RuntimeError):
     """The config, the sheet or the code changed after the run had started."""
 

@@ -24,6 +24,9 @@ SCHEMA = {
 }
 DEFAULTS = {"object": "", "int64": 0} | {"Metadata_Site": -1, "Metadata_Timepoint": -1}
 
+# Unit -> the rule, and which of its counts, that later rules of the plate must take in.
+LINKS = {"fields": ("ingest_part", "count_in"), "cells": ("measure_part", "count_out")}
+
 
 def counted(unit: str, count_in: int, count_out: int) -> pd.DataFrame:
     """One row: so many fields, cells, ... went into the job, so many came out."""
@@ -90,17 +93,32 @@ def unbalanced(ledger: pd.DataFrame) -> list[str]:
     ]
 
 
+def unlinked(ledger: pd.DataFrame) -> list[str]:
+    """Jobs that did not take in what an earlier one told of: every field that was ingested, every measured cell."""
+    counts = ledger[ledger["kind"] == "count"]
+    sums = counts.groupby(["unit", "Metadata_Plate", "rule"], sort=False)[["count_in", "count_out"]].sum()
+    problems = []
+    for unit, (source, column) in LINKS.items():
+        for (_, plate, rule), row in sums[sums.index.get_level_values("unit") == unit].iterrows():
+            told = sums[column].get((unit, plate, source), row["count_in"])
+            if rule != source and row["count_in"] != told:
+                got = f"{rule} of plate {plate} took in {row['count_in']} {unit}"
+                problems.append(f"{got}; expected the {told} of {source}")
+    return problems
+
+
 def verdict(ledger: pd.DataFrame) -> dict[str, list[str]]:
     """What a run that ends well says of itself: its `plates`, and those `not_used`.
 
     Raises
     ------
     FailedPlates
-        If a plate was given up, or a job's counts do not add up; the message names each with its reason.
+        If a plate was given up, a job's counts do not add up, or it did not take in what an earlier one told of; the
+        message names each with its reason.
     """
     failed = ledger[ledger["kind"] == "failure"]
     problems = [f"plate {row.Metadata_Plate} failed: {row.reason}" for row in failed.itertuples()]
-    problems += unbalanced(ledger)
+    problems += unbalanced(ledger) + unlinked(ledger)
     if problems:
         msg = "; ".join(problems) + "; the other plates are complete, see results/report/index.html"
         raise FailedPlates(msg)

@@ -1,24 +1,60 @@
-"""The guard of a run: what it rests on, what changed since, and what an earlier one left behind.
+"""The guard of a run: what it rests on, what changed since, where it cannot write, and what an earlier one left behind.
 
 Standard library only: every job of a run asks it before it opens anything.
 """
 
+import errno
 import hashlib
 import json
+import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
 from plateline import config as settings
-from plateline.errors import EditedDuringRun
+from plateline.errors import EditedDuringRun, StorageError
 
 RUN = Path("results/run.json")
 
+# What the system says of a place that cannot be written -> what a person can do about it.
+_FULL = "free space there"
+_CLOSED = "make it writable (mount options, chmod, chown) or move the campaign"
+_REMEDIES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL)
+_REMEDIES |= dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _CLOSED)
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """While a file or folder is written: a full disk or a closed one is told with its place and the remedy.
+
+    Raises
+    ------
+    StorageError
+        In place of the system's error, which on a full disk names no file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REMEDIES:
+            raise
+        msg = (
+            f"{path} cannot be written: {os.strerror(error.errno)}; {_REMEDIES[error.errno]}, then start snakemake "
+            "again: what is half written does not count, what is finished is not redone"
+        )
+        raise StorageError(msg) from error
+
 
 def begin_run(files: Iterable[str | Path], config: dict) -> None:
-    """Write what this run rests on to `results/run.json`: digests of its files and config, versions of its tools."""
+    """Write what this run rests on to `results/run.json`: digests of its files and config, versions of its tools.
+
+    Raises
+    ------
+    StorageError
+        If `results` cannot be written.
+    """
     files = [*files, *settings.method_files(config)]
     files += sorted(path for kind in ("*.py", "*.smk") for path in settings.PACKAGE.parent.rglob(kind))
     tools = ("plateline", "snakemake", "numpy", "scipy", "scikit-image", "scikit-learn", "pandas", "pyarrow", "zarr")
@@ -27,8 +63,9 @@ def begin_run(files: Iterable[str | Path], config: dict) -> None:
         "config": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:32],
         "versions": {"python": sys.version.split()[0]} | {tool: metadata.version(tool) for tool in tools},
     }
-    RUN.parent.mkdir(exist_ok=True)
-    RUN.write_text(json.dumps(run, indent=1))
+    with writing(RUN.parent):
+        RUN.parent.mkdir(exist_ok=True)
+        RUN.write_text(json.dumps(run, indent=1))
 
 
 def read_run() -> dict:

@@ -44,6 +44,7 @@ SHEET = [
 if workflow.is_main_process:
     check.check_sheet(SHEET, SHEET_SCHEMA, config, CONFIG_SCHEMA)
     check.check_approved(SHEET, config)
+    check.check_writable(sys.argv[1:])
     # What --touch is for: a person vouches for what is there.
     if not {"--touch", "-t"} & {*sys.argv}:
         check.check_records()

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from plateline.errors import ConfigError, PlatemapError
+from plateline.run import writing
 
 
 def temporary(path: Path) -> Path:
@@ -26,15 +27,16 @@ def temporary(path: Path) -> Path:
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     """Write beside the file, flush to disk, then rename: a reader sees the old file or the new one, never half."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = temporary(path)
-    try:
-        write(unfinished)
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(unfinished)
+            with unfinished.open("rb") as file:
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 def save_json(value: dict, path: str | Path) -> None:

@@ -17,7 +17,9 @@ import pandas as pd
 
 from plateline.errors import StaleError
 from plateline.identity import COMPARTMENTS, FIELD, SHAPES, row_letters, row_number, split_well
+from plateline.run import writing
 from plateline.store.files import temporary, write_whole
+from plateline.store.keys import checksum
 from plateline.store.shards import BLOCK, CHUNK, LEVEL, clear_shard, read_shard, write_shard
 
 IMAGES = Path("results/images")
@@ -70,22 +72,29 @@ def lay_out(
     """
     unfinished = temporary(path)
     shutil.rmtree(unfinished, ignore_errors=True)
-    _write_group(unfinished, _plate_metadata(wells, omero))
-    field = unfinished / ".field"
-    _lay_out_field(field, times, sizes, dtype, omero)
+    with writing(path):
+        _write_group(unfinished, _plate_metadata(wells, omero))
+        _lay_out_field(unfinished / ".field", times, sizes, dtype, omero)
+        _lay_out_wells(unfinished, wells, sizes, omero)
+        shutil.rmtree(unfinished / ".field")
+        _replace(unfinished, path)
+
+
+def _lay_out_wells(path: Path, wells: dict[str, list[int]], sizes: list[tuple[int, int]], omero: dict) -> None:
+    """Every field of every well, as copies of the pattern."""
     positions = omero.get("positions", {})
+    pattern = {file.relative_to(path / ".field"): file.read_bytes() for file in path.glob(".field/**/zarr.json")}
     for well, sites in wells.items():
         row, column = split_well(well)
-        _write_group(unfinished / row, {})
-        _write_group(unfinished / row / column, _well_metadata(sites))
+        _write_group(path / row, {})
+        _write_group(path / row / column, _well_metadata(sites))
         for site in sites:
-            shutil.copytree(field, unfinished / row / column / str(site))
+            field = path / row / column / str(site)
+            for name, content in pattern.items():
+                (field / name).parent.mkdir(parents=True, exist_ok=True)
+                (field / name).write_bytes(content)
             if (well, site) in positions:
-                _write_group(
-                    unfinished / row / column / str(site), _field_metadata(sizes, omero, positions[well, site])
-                )
-    shutil.rmtree(field)
-    _replace(unfinished, path)
+                _write_group(field, _field_metadata(sizes, omero, positions[well, site]))
 
 
 def _replace(new: Path, path: Path) -> None:
@@ -287,11 +296,14 @@ def read_field(path: Path, well: str, site: int, time: int, key: str, *, channel
     Raises
     ------
     StaleError
-        If the pixels are not those the table's key speaks of.
+        If the pixels are not those the table's key speaks of, or, of all channels, not those that were written.
     """
     array = _field_path(path, well, site) / "0"
-    _check(array, time, key, "ingest_part")
-    return _read(array, time, "ingest_part", channels)[:, 0]
+    expected = _check(array, time, key, "ingest_part")
+    pixels = _read(array, time, "ingest_part", channels)[:, 0]
+    if channels == slice(None):  # the checksum is that of all channels
+        _compare(expected, array, time, "ingest_part", pixels)
+    return pixels
 
 
 def read_labels(path: Path, well: str, site: int, time: int, key: str) -> dict[str, npt.NDArray[np.int32]]:
@@ -299,8 +311,9 @@ def read_labels(path: Path, well: str, site: int, time: int, key: str) -> dict[s
     labels = {}
     for name in COMPARTMENTS:
         array = _field_path(path, well, site) / "labels" / name / "0"
-        _check(array, time, key, "segment_part")
+        expected = _check(array, time, key, "segment_part")
         labels[name] = _read(array, time, "segment_part")[0]
+    _compare(expected, array.parents[1], time, "segment_part", *labels.values())
     return labels
 
 
@@ -314,7 +327,7 @@ def _read(array: Path, time: int, rule: str, places: slice = slice(None)) -> npt
 
 def _vouch(array: Path, time: int, vouch: tuple[str, str] | None) -> None:
     """Set, or with None clear, what an array's attributes say of one time point; the rest of `zarr.json` stays."""
-    document = json.loads((array / "zarr.json").read_text())
+    document = _document(array)
     held = document["attributes"].setdefault("plateline", {})
     held.pop(str(time), None)
     if vouch is not None:
@@ -322,14 +335,31 @@ def _vouch(array: Path, time: int, vouch: tuple[str, str] | None) -> None:
     write_whole(array / "zarr.json", lambda file: file.write_text(json.dumps(document, indent=1)))
 
 
-def _check(array: Path, time: int, key: str, rule: str) -> None:
-    if not (array / "zarr.json").is_file():
-        msg = f"{array} is gone, but a table still speaks of it; rerun rule ingest_plate (-R ingest_plate)"
-        raise StaleError(msg)
-    held = json.loads((array / "zarr.json").read_text())["attributes"].get("plateline", {}).get(str(time), {})
+def _check(array: Path, time: int, key: str, rule: str) -> str:
+    """Checksum of the pixels, which must have this key."""
+    held = _document(array)["attributes"].get("plateline", {}).get(str(time), {})
     if held.get("key") != key:
         got = held.get("key", "none")
         msg = f"pixels of {array} at time {time} have key {got}; expected {key}; rerun rule {rule} (-R {rule})"
+        raise StaleError(msg)
+    return held["checksum"]
+
+
+def _document(array: Path) -> dict:
+    """The `zarr.json` of an array that was laid out."""
+    if not (array / "zarr.json").is_file():
+        msg = f"{array} is gone, but a table still speaks of it; rerun rule ingest_plate (-R ingest_plate)"
+        raise StaleError(msg)
+    return json.loads((array / "zarr.json").read_text())
+
+
+def _compare(expected: str, array: Path, time: int, rule: str, *pixels: npt.NDArray) -> None:
+    """Refuse pixels that are not those that were written: a lost shard would read as fill value."""
+    if (got := checksum(*pixels)) != expected:
+        msg = (
+            f"pixels of {array} at time {time} have checksum {got}; expected {expected}: deleted or damaged since they "
+            f"were written; rerun rule {rule} (-R {rule})"
+        )
         raise StaleError(msg)
 
 

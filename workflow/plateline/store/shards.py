@@ -15,6 +15,8 @@ import numcodecs.blosc
 import numpy as np
 import numpy.typing as npt
 
+from plateline.run import writing
+
 # Measured: larger chunks read fastest, zstd 1 with bit shuffle packs 12-bit cameras best for its time, and in blocks of
 # 1 MiB better still and half again as fast as in those that Blosc chooses.
 CHUNK = 1024
@@ -53,8 +55,9 @@ def write_shard(array: Path, time: int, pixels: npt.NDArray, plane: int = 0) -> 
     if not pixels.any():
         path.unlink(missing_ok=True)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode(pixels.astype(dtype, copy=False), chunk[1:]))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(pixels.astype(dtype, copy=False), chunk[1:]))
 
 
 def clear_shard(array: Path, time: int) -> None:

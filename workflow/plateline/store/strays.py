@@ -1,4 +1,4 @@
-"""Arrays of a plate that nothing names."""
+"""Arrays of a plate that nothing names, and files that were never finished."""
 
 import json
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def stray_arrays(path: Path, fields: set[tuple[str, int]]) -> list[Path]:
-    """Folders in a plate's OME-Zarr that neither the plate's index nor the metadata beside them name.
+    """What stands in a plate's OME-Zarr though neither the plate's index nor the metadata beside it name it.
 
     Parameters
     ----------
@@ -18,9 +18,10 @@ def stray_arrays(path: Path, fields: set[tuple[str, int]]) -> list[Path]:
     Returns
     -------
     list of Path
-        Fields that the index lacks; levels, labels and other folders that the field's own metadata lack. Sorted.
+        Fields that the index lacks; levels, labels and other folders that the field's own metadata lack; files that a
+        killed job was writing. Sorted.
     """
-    found: list[Path] = []
+    found = [*path.rglob(".*.tmp")]
     for field in path.glob("*/*/*"):
         row, column, site = field.parts[-3:]
         if field.is_dir() and not (site.isdigit() and (row + column, int(site)) in fields):

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -70,12 +71,26 @@ def save_table(frame: pd.DataFrame, path: str | Path, made: dict[str, str]) -> N
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), PROVENANCE: json.dumps(made).encode()})
     # A dictionary makes float columns larger and five times slower to write.
     text = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
-    write_whole(path, lambda file: pq.write_table(table, file, compression="zstd", use_dictionary=text))
+    options = {"compression": "zstd", "use_dictionary": text, "write_page_checksum": True}
+    write_whole(path, lambda file: pq.write_table(table, file, **options))
 
 
 def read_table(path: str | Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """A table, or some of its columns."""
-    return pq.read_table(path, columns=columns).to_pandas()
+    """A table, or some of its columns; raises `StaleError` if it is damaged."""
+    with _whole(path):
+        return pq.read_table(path, columns=columns, page_checksum_verification=True).to_pandas()
+
+
+@contextmanager
+def _whole(path: str | Path) -> Iterator[None]:
+    """While a table is read: damage is told with the file to make again."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        msg = f"{path} is damaged ({error}); make it again: snakemake -R {path}"
+        raise StaleError(msg) from error
 
 
 def read_tables(paths: Iterable[str | Path], columns: list[str] | None = None) -> pd.DataFrame:
@@ -93,7 +108,8 @@ def read_metadata(paths: Iterable[str | Path]) -> pd.DataFrame:
 
 def columns_of(path: str | Path) -> list[str]:
     """Names of a table's columns."""
-    return list(pq.read_schema(path).names)
+    with _whole(path):
+        return list(pq.read_schema(path).names)
 
 
 def read_rows(paths: Iterable[str | Path], columns: list[str], rows: npt.NDArray[np.bool_]) -> pd.DataFrame:
@@ -108,7 +124,8 @@ def read_rows(paths: Iterable[str | Path], columns: list[str], rows: npt.NDArray
     """
     parts, start = [], 0
     for path in paths:
-        table = pq.read_table(path, columns=columns)
+        with _whole(path):
+            table = pq.read_table(path, columns=columns, page_checksum_verification=True)
         parts.append(table.filter(rows[start : start + table.num_rows]))
         start += table.num_rows
     return pa.concat_tables(parts, promote_options="permissive").to_pandas()
@@ -128,10 +145,14 @@ def read_flatfield(table: str | Path, plate: str) -> dict[str, object]:
     StaleError
         If an array beside the table is missing or not the one that the table names.
     """
-    rows, pairs = read_table(table), []
+    rows = read_table(table)
+    pairs: list[list[npt.NDArray]] = []
     for channel, checked in zip(rows["Metadata_Channel"], rows["checksum"], strict=True):
         names = [Path(table).parent / f"{plate}_{kind}{channel}.npy" for kind in ("Illum", "Dark")]
-        pairs.append([np.load(name, allow_pickle=False) for name in names if name.is_file()])
+        pairs.append([])
+        for name in names:
+            with suppress(ValueError, OSError, EOFError):  # lost or damaged: the checksum tells
+                pairs[-1].append(np.load(name, allow_pickle=False))
         if checksum(*pairs[-1]) != checked:
             msg = f"{names[0]} is not what {table} speaks of; rerun rule flatfield_plate (-R flatfield_plate)"
             raise StaleError(msg)
