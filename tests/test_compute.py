@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from plateline.compute import _hidden_script, _single_threaded, map_wells
+from plateline.compute import map_wells
+from plateline.compute.cluster import _hidden_script, _single_threaded
 
 WELLS = ["A01", "A02", "B01", "B02", "C01"]
 
