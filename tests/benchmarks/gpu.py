@@ -150,7 +150,8 @@ def measure(names: list[str], wells: int, workers: int, devices: list[str]) -> d
     print(
         f"{workers} workers ({len({field['worker'] for field in found})} at work): {len(found)} fields, "
         f"{got['mpx_s']:.2f} Mpx/s, device busy {got['busy']:.2f}; memory of the device {got['device_mb']:.0f} MB "
-        f"allocated by a worker, {got['all_mb']:.0f} MB in use, this process included; host {got['host_mb']:.0f} MB a worker; {shares}"
+        f"allocated by a worker, {got['all_mb']:.0f} MB in use, this process included; "
+        f"host {got['host_mb']:.0f} MB a worker; {shares}"
     )
     return got
 
