@@ -30,7 +30,7 @@ def tiles(monkeypatch):
 
 @pytest.fixture
 def limit(monkeypatch):
-    """Networks that have room for so many tiles at once, 0 for none, until the CPU stands in; and what they were given."""
+    """Networks with room for so many tiles at once, until the CPU stands in; and how many they were given."""
     given: list[int] = []
     placed = predict.placed
 
