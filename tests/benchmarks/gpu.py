@@ -35,7 +35,7 @@ from plateline.identity import COMPARTMENTS
 IMAGES = ROOT / "resources" / "bbbc013" / "images"
 # Nuclei first, then cells.
 CHANNELS = (2, 1)
-STEADY_S, SAMPLE_MS = 5.0, 100
+STEADY_S, SAMPLE_S = 5.0, 0.1
 
 
 def read_field(number: int, wells: int) -> np.ndarray:
@@ -98,28 +98,27 @@ def results(names: list[str], wells: int, workers: int, devices: list[str]) -> l
 
 @contextlib.contextmanager
 def watched() -> Iterator[list[tuple[float, float, float]]]:
-    """Time, share of time the device is busy, and its memory in MB, sampled by nvidia-smi; nothing without it."""
+    """Time, share of time the device is busy, and its memory in MB, as nvidia-smi tells; nothing without it."""
     samples: list[tuple[float, float, float]] = []
-    tool = shutil.which("nvidia-smi")
-    if not tool:
-        yield samples
-        return
-    asked = ["--query-gpu=utilization.gpu,memory.used", "--format=csv,noheader,nounits", f"--loop-ms={SAMPLE_MS}"]
-    with subprocess.Popen([tool, *asked], stdout=subprocess.PIPE, text=True) as process:
+    tool, over = shutil.which("nvidia-smi"), threading.Event()
 
-        def read() -> None:
-            for line in process.stdout:
-                with contextlib.suppress(ValueError):
-                    busy, memory = map(float, line.split(",")[:2])
-                    samples.append((time.time(), busy / 100, memory))
+    def look() -> None:
+        asked = ["--query-gpu=utilization.gpu,memory.used", "--format=csv,noheader,nounits", "--id=0"]
+        while not over.wait(SAMPLE_S):
+            said = subprocess.run([tool, *asked], capture_output=True, text=True, check=False).stdout
+            with contextlib.suppress(ValueError):
+                busy, memory = map(float, said.split(","))
+                samples.append((time.time(), busy / 100, memory))
 
-        thread = threading.Thread(target=read, daemon=True)
+    thread = threading.Thread(target=look, daemon=True)
+    if tool:
         thread.start()
-        try:
-            yield samples
-        finally:
-            process.terminate()
-            thread.join(5)
+    try:
+        yield samples
+    finally:
+        over.set()
+        if tool:
+            thread.join()
 
 
 def steady(found: list[dict]) -> tuple[float, float]:
@@ -199,10 +198,10 @@ def rate(wells: int) -> None:
     target, device = TARGETS[DEFAULTS["method"]], torch.device("cuda")
     trained = predict.prepare(model["arrays"], target, diameter_px=model["card"]["diameter_px"], device=device)
     seen = torch.from_numpy(unit(read_field(0, wells)[0]))[None].to(device)
-    kinds = {"float32": {"allow_tf32": False}, "tf32": {"allow_tf32": True}, "bfloat16": {"allow_tf32": True}}
-    for kind, flags in kinds.items():
+    for kind in ("float32", "tf32", "bfloat16"):  # tf32 is what torch takes for float32 convolutions
+        torch.backends.cudnn.allow_tf32 = kind != "float32"
         half = torch.autocast("cuda", torch.bfloat16, enabled=kind == "bfloat16")
-        with torch.inference_mode(), half, torch.backends.cudnn.flags(deterministic=True, **flags):
+        with torch.inference_mode(), half, predict._repeatable():
             maps = [predict._tiled(curves(seen), trained, 0) for _ in range(3)]
             marks = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
             marks[0].record()

@@ -3,7 +3,8 @@
 Owns the way from an image of any size and magnification to the network and back.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -249,9 +250,19 @@ def maps_at(seen: npt.NDArray[np.float32], trained: Trained, factor: float, mirr
     if factor != 1:
         size = [max(1, round(side * factor)) for side in seen.shape]
         image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
-    repeatable = torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=True)
-    with torch.inference_mode(), repeatable:
+    with torch.inference_mode(), _repeatable():
         return _tiled(curves(image[0]), trained, mirrors).cpu().numpy()
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """Convolutions of a device that always add up in one order; a training is faster without."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
 
 
 def _tiled(image: Tensor, trained: Trained, mirrors: int) -> Tensor:
