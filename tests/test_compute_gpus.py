@@ -101,7 +101,7 @@ def test_the_devices_stand_in_the_log(monkeypatch, caplog):
         with compute.devices(0):
             pass
     assert caplog.messages[0].startswith("leased GPU 5 after ")
-    assert caplog.messages[1] == "GPUs: none asked for"
+    assert caplog.messages[1] == "GPUs: none"
 
 
 @pytest.mark.parametrize(

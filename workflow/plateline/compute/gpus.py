@@ -56,7 +56,7 @@ def devices(wanted: int) -> Iterator[list[str]]:
         with leases.lease(pool, wanted) as given, _seen(given):
             yield given
         return
-    LOG.info("GPUs: %s", ", ".join(given) or "none asked for")
+    LOG.info("GPUs: %s", ", ".join(given) or "none")
     with _seen(given):
         yield given
 
