@@ -1,6 +1,9 @@
 """The command beside `snakemake`: a campaign folder that runs, and refusals that name the folder."""
 
 import csv
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,6 +77,17 @@ def test_the_command_says_what_to_do_next(tmp_path, capsys):
     assert Path(line["source"]).is_dir()
     assert Path(line["platemap"]).is_file()
     assert (folder / "config/config.yaml").read_bytes() == (ROOT / "config/config.yaml").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_new_campaign_finds_the_profile_of_a_computer_with_gpus(tmp_path):
+    cli.new(tmp_path / "campaign")
+    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/local-gpu", "--cores", "2", "-n"]
+    done = subprocess.run(command, cwd=tmp_path / "campaign", text=True, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = re.findall(r"rule (\w+):\n(?:    .*\n)*?    resources: (.*)", done.stdout)
+    assert {name for name, resources in jobs if "gpu=1" in resources} == {"segment_part"}
+    assert len(jobs) > 10
 
 
 def test_a_refusal_goes_to_standard_error(tmp_path, capsys):

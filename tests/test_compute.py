@@ -1,19 +1,21 @@
-"""One job's wells on its cores: equal results on one and two workers, and errors that reach the caller."""
+"""One job's wells on its cores and GPUs: equal results on one and two workers, and errors that reach the caller."""
 
 import logging
 import os
 import sys
+import time
 
 import pytest
 
-from plateline.compute import _hidden_script, _single_threaded, map_wells
+from plateline.compute import map_wells
+from plateline.compute.cluster import _hidden_script, _single_threaded, share
 
 WELLS = ["A01", "A02", "B01", "B02", "C01"]
 
 
 def square(well):
     """Something a worker can do, and where it did it."""
-    return int(well[1:]) ** 2, os.getpid(), os.environ["OMP_NUM_THREADS"]
+    return int(well[1:]) ** 2, os.getpid(), os.environ["OMP_NUM_THREADS"], os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
 def fail_in_b01(well):
@@ -46,15 +48,16 @@ def test_one_and_two_workers_give_equal_results(on_two, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     alone = list(map_wells(square, WELLS, workers=1))
     assert [well for well, _ in alone] == WELLS
-    assert {process for _, (_, process, _) in alone} == {os.getpid()}
+    assert {found[1] for _, found in alone} == {os.getpid()}
     assert {well: result[0] for well, result in on_two[0]} == {well: result[0] for well, result in alone}
 
 
 def test_two_workers_are_other_single_threaded_processes(on_two):
-    processes = {process for _, (_, process, _) in on_two[0]}
+    processes = {found[1] for _, found in on_two[0]}
     assert os.getpid() not in processes
     assert 1 <= len(processes) <= 2
-    assert {threads for _, (_, _, threads) in on_two[0]} == {"1"}
+    assert {found[2] for _, found in on_two[0]} == {"1"}
+    assert {found[3] for _, found in on_two[0]} == {""}  # none sees a GPU that the job was not given
 
 
 def test_the_script_and_the_environment_are_as_before(on_two):
@@ -72,8 +75,9 @@ def test_an_exception_in_a_well_reaches_the_caller(workers):
 @pytest.mark.parametrize("workers", [1, 2, 8])
 def test_no_wells_and_one_well_need_no_cluster(workers, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert list(map_wells(square, [], workers=workers)) == []
-    assert list(map_wells(square, ["A02"], workers=workers)) == [("A02", (4, os.getpid(), "3"))]
+    assert list(map_wells(square, ["A02"], workers=workers)) == [("A02", (4, os.getpid(), "3", None))]
 
 
 def test_each_well_is_a_line_of_the_log(caplog):
@@ -93,6 +97,25 @@ def test_only_warnings_of_dask_reach_the_log(on_two):
     loggers = [name for name in logging.root.manager.loggerDict if name.startswith("distributed.")]
     assert loggers
     assert not any(logging.getLogger(name).isEnabledFor(logging.INFO) for name in loggers)
+
+
+def seen(well):
+    """Which process does a well, and the devices it sees; slow enough that every worker gets one."""
+    time.sleep(0.2)
+    return os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+def test_each_worker_sees_one_device_and_each_device_has_a_worker(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    by_process = dict(found for _, found in map_wells(seen, WELLS, workers=1, devices=["7", "GPU-ab"]))
+    assert sorted(by_process.values()) == ["7", "GPU-ab"]
+    assert os.getpid() not in by_process
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,2,3"
+
+
+def test_devices_are_dealt_round():
+    assert share(["0", "1"], 5) == ["0", "1", "0", "1", "0"]
+    assert share([], 2) == ["", ""]
 
 
 @pytest.mark.parametrize("had_file", [True, False])

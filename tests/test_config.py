@@ -277,7 +277,7 @@ def test_a_digest_is_the_same_twice(package):
         ("store/tables.py", set()),
         ("config.py", set()),
         ("cli/campaign.py", set()),
-        ("compute.py", set()),
+        ("compute/cluster.py", set()),
     ],
 )
 def test_an_edit_of_the_code_changes_the_stages_that_run_it(package, file, stages):

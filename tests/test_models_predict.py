@@ -13,7 +13,7 @@ from plateline.methods import SEGMENTERS, load
 from plateline.models import flow
 from plateline.models.fit import TARGETS
 from plateline.models.light import CURVES, curves, unit
-from plateline.models.predict import estimate_diameter, find, kept, maps_at, prepare, scale_factor
+from plateline.models.predict import _cuts, estimate_diameter, find, kept, maps_at, prepare, scale_factor
 from plateline.models.unet import UNet, fold_norms, from_arrays, to_arrays
 
 NETWORKS = [name for name, path in SEGMENTERS.items() if path.startswith("plateline.models.")]
@@ -98,6 +98,31 @@ def test_tiles_give_the_maps_of_the_whole(monkeypatch):
     tiled = maps_at(image, ready, 1.0, 0)
     np.testing.assert_allclose(tiled, whole, atol=0.02)
     assert np.abs(tiled - whole).mean() < 1e-3
+
+
+@pytest.mark.parametrize("side", [16, 1024, 1152, 1168, 2160, 3904, 10000])
+def test_tiles_of_one_length_cover_a_side_and_lap_over(side):
+    side += -side % 16
+    length, starts = _cuts(side)
+    assert length % 16 == 0
+    assert length <= 1152
+    assert all(start % 16 == 0 for start in starts)
+    seen = np.zeros(side, int)
+    for start in starts:  # what is kept of each: all but the margins that do not end the side
+        seen[start + (64 if start else 0) : start + length - (64 if start + length < side else 0)] += 1
+    assert (seen > 0).all()
+    assert starts[-1] + length == side
+    assert len(starts) == max(1, -(-(side - 128) // 1024))
+
+
+def test_maps_are_made_by_convolutions_that_can_be_repeated(monkeypatch):
+    ready, during = trained(), []
+    network = ready.network
+    watched = ready._replace(network=lambda x: during.append(torch.backends.cudnn.deterministic) or network(x))
+    before = torch.backends.cudnn.deterministic
+    maps_at(np.zeros((32, 32), np.float32), watched, 1.0, 0)
+    assert during == [True]
+    assert torch.backends.cudnn.deterministic == before
 
 
 @pytest.mark.parametrize("method", ["flow", "stardist"])

@@ -87,6 +87,9 @@ TABLES = {
     "classify": CLASSIFIERS,
 }
 
+# Segmenters that have no use for a GPU.
+WITHOUT_NETWORK = ("otsu", "adaptive")
+
 # At least one dot or colon, which tells an import path from a misspelt name.
 _PATH = re.compile(r"(?=.*[.:])[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*)?")
 
@@ -98,6 +101,20 @@ def target(stage: str, name: str) -> str:
         msg = f"{stage}: unknown method {name!r}; known are {', '.join(known)}, or an import path like lab.module:name"
         raise ConfigError(msg)
     return known.get(name, name)
+
+
+def gpus(segmenter: str, resources) -> int:
+    """GPUs that a job takes of those its rule asks for: none where its segmenter is known to have no network.
+
+    Parameters
+    ----------
+    segmenter : str
+        Known name or import path.
+    resources : mapping of str to int
+        Of the job; the resource `gpu` is 0 where it is not set.
+    """
+    without = [SEGMENTERS[name] for name in WITHOUT_NETWORK]
+    return 0 if target("segment", segmenter) in without else int(resources.get("gpu", 0))
 
 
 def load(stage: str, name: str):

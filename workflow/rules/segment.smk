@@ -26,6 +26,7 @@ rule segment_fit_screen:
     resources:
         mem_mb=16000,
         runtime=720,
+        gpu=0,
     params:
         section=section("segment", "fit"),
         code=code("segment", "fit"),
@@ -53,6 +54,7 @@ rule segment_part:
     resources:
         mem_mb=8000,
         runtime=120,
+        gpu=0,
     params:
         section=section("segment", "part"),
         code=code("segment"),

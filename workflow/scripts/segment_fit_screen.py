@@ -2,13 +2,15 @@
 
 import pandas as pd
 
-from plateline import ledger, log, store
-from plateline.models import training
-from plateline.models.fit import fit
+from plateline import compute, ledger, log, store
 
 section, output = snakemake.params.section, snakemake.output
 
-with log.job(snakemake) as counts:
+with log.job(snakemake) as counts, compute.devices(snakemake.resources.get("gpu", 0)):
+    # Torch, which must not look for devices before this job has its own.
+    from plateline.models import training
+    from plateline.models.fit import fit
+
     made = store.provenance(snakemake.params, snakemake.input)
     pairs, left_out = store.read_training(section["images"], section["masks"], section["channel"])
     held_out = training.hold_out(pairs, folds=section["folds"], fold=section["fold"], seed=section["seed"])

@@ -38,14 +38,14 @@ def segment_well(well, *, fields, flat, model, section, code, zarr):
     return {"objects": pd.concat(objects), "fields": pd.DataFrame(rows)}
 
 
-with log.job(snakemake) as counts:
+with log.job(snakemake) as counts, compute.devices(methods.gpus(section["method"], snakemake.resources)) as devices:
     fields = store.read_table(snakemake.input.fields)
     made = store.provenance(snakemake.params, snakemake.input)
     flat = store.read_flatfield(snakemake.input.flatfield, plate)
     model, zarr = snakemake.input.get("model"), store.images_of(plate)
     work = partial(segment_well, fields=fields, flat=flat, model=model, section=section, code=code, zarr=zarr)
     with store.part(snakemake.output.table, made["key"], sorted(set(fields["Metadata_Well"]))) as part:
-        for well, tables in compute.map_wells(work, part.todo, workers=snakemake.threads):
+        for well, tables in compute.map_wells(work, part.todo, workers=snakemake.threads, devices=devices):
             part.commit(well, tables)
         objects, done = part.join("objects", segment.no_objects()), part.join("fields", segment.no_fields())
         bad, empty = done[done["status"] != "ok"], done[(done["status"] == "ok") & (done["n_nuclei"] == 0)]

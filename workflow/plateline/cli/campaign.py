@@ -11,7 +11,13 @@ from plateline.errors import ConfigError
 
 CLONE = Path(__file__).resolve().parents[3]
 CONFIG = Path("config/config.yaml")
-COPIED = ("config/config.yaml", "config/README.md", "slurm/config.yaml", "profiles/default/config.yaml")
+COPIED = (
+    "config/config.yaml",
+    "config/README.md",
+    "slurm/config.yaml",
+    "profiles/default/config.yaml",
+    "profiles/local-gpu/config.yaml",
+)
 
 # An include does not pass on its default target.
 SNAKEFILE = """\

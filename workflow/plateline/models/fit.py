@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from plateline.errors import ConfigError
-from plateline.models import boundary, distance, flow, stardist
+from plateline.models import boundary, distance, flow, room, stardist
 from plateline.models.crops import Dice, Pool, draw, pool, roll
 from plateline.models.depth import importance
 from plateline.models.light import CURVES, curves, unit
@@ -141,7 +141,7 @@ def fit(
             f"expected a multiple of {STRIDE} px, and images on both sides"
         )
         raise ConfigError(msg)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = room.device()
     task = _Task(TARGETS[method], recipe, foreground)
     used, judge = (pool_of(images, labels, rows, device) for rows in (~held_out, held_out))
     run = _begin(task, device)

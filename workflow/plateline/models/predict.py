@@ -3,7 +3,8 @@
 Owns the way from an image of any size and magnification to the network and back.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -13,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plateline.errors import ModelError
+from plateline.models import room
 from plateline.models.light import CURVES, curves, unit
 from plateline.models.target import Maps, Target
 from plateline.models.unet import STRIDE, fold_norms, from_arrays, placed
 
-# Larger inputs go through the network in tiles of this side, each with a margin that is thrown away.
+# Larger inputs go through the network in tiles of at most this side, each with a margin that is thrown away.
 _TILE_PX, _MARGIN_PX = 1024, 64
 # Nuclei within this factor of the network's own scale are left at theirs: rescaling would gain nothing.
 _NEAR = 1.15
@@ -80,17 +82,19 @@ def nuclei(
     }
 
 
-# Networks that this process has prepared, by the checksum of their weights: preparing takes longer than a field.
-_READY: dict[str, "Trained"] = {}
+# Networks that this process has prepared, by the checksum of their weights and the kind of device: preparing takes
+# longer than a field.
+_READY: dict[tuple[str, str], "Trained"] = {}
 
 
 def _ready(model: dict, target: Target) -> "Trained":
-    """The network of a model file, on the device of this job."""
-    if model["checksum"] not in _READY:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The network of a model file, on the device of this process."""
+    device = room.device()
+    name = model["checksum"], device.type
+    if name not in _READY:
         size = float(model["card"]["diameter_px"])
-        _READY[model["checksum"]] = prepare(model["arrays"], target, diameter_px=size, device=device)
-    return _READY[model["checksum"]]
+        _READY[name] = prepare(model["arrays"], target, diameter_px=size, device=device)
+    return _READY[name]
 
 
 def kept(labels: Labels, confidence: npt.NDArray[np.float32], min_area_px: float, least: float) -> Labels:
@@ -246,52 +250,79 @@ def _middle(seen: npt.NDArray, side: float) -> npt.NDArray:
 
 
 def maps_at(seen: npt.NDArray[np.float32], trained: Trained, factor: float, mirrors: int) -> Maps:
-    """Maps (K, Y * factor / step, X * factor / step) of an image (Y, X) enlarged by a factor, over mirrored copies."""
+    """Maps (K, Y * factor / step, X * factor / step) of an image (Y, X) enlarged by a factor, over mirrored copies.
+
+    Notes
+    -----
+    One field at a time: a few tiles fill a device already, and what a field waits for is its decoding on the CPU. Other
+    worker processes use the device meanwhile. The same field gives the same maps again: a device may choose among its
+    convolutions only those that always add up in one order.
+    """
     image = torch.from_numpy(np.ascontiguousarray(seen))[None, None].to(trained.device)
     if factor != 1:
         size = [max(1, round(side * factor)) for side in seen.shape]
         image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
-    with torch.inference_mode():
-        return _tiled(curves(image[0]), trained, mirrors).float().cpu().numpy()
+    with torch.inference_mode(), _repeatable():
+        return _tiled(curves(image[0]), trained, mirrors).cpu().numpy()
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """Convolutions of a device that always add up in one order; a training is faster without."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
 
 
 def _tiled(image: Tensor, trained: Trained, mirrors: int) -> Tensor:
-    """Maps (K, Y / step, X / step) of an input (1, C, Y, X), in one piece or in tiles whose margins are cut off."""
-    high, wide = image.shape[2:]
-    if max(high, wide) <= _TILE_PX + 2 * _MARGIN_PX:
-        return _maps(image, trained, mirrors)
-    step = trained.target.step
-    maps = torch.empty(trained.target.maps, -(-high // step), -(-wide // step), device=image.device)
-    for y in range(0, high, _TILE_PX):
-        for x in range(0, wide, _TILE_PX):
-            top, left = max(0, y - _MARGIN_PX), max(0, x - _MARGIN_PX)
-            end_y, end_x = y + _TILE_PX + _MARGIN_PX, x + _TILE_PX + _MARGIN_PX
-            tile = _maps(image[:, :, top:end_y, left:end_x], trained, mirrors)
-            kept = tile[:, (y - top) // step :, (x - left) // step :][:, : _TILE_PX // step, : _TILE_PX // step]
-            maps[:, y // step : y // step + kept.shape[1], x // step : x // step + kept.shape[2]] = kept
-    return maps
-
-
-def _maps(image: Tensor, trained: Trained, mirrors: int) -> Tensor:
-    """Maps (K, Y / step, X / step) of an input (1, C, Y, X) of any sides, mirrored on up to the stride."""
-    high, wide = image.shape[2:]
+    """Maps (K, Y / step, X / step) of an input (1, C, Y, X), whole or in equal tiles whose margins are cut off."""
+    (high, wide), step = image.shape[2:], trained.target.step
     mode = "reflect" if min(high, wide) > STRIDE else "replicate"
     padded = F.pad(image, (0, -wide % STRIDE, 0, -high % STRIDE), mode=mode)
-    copies = [_mirrored_maps(padded, trained, axes) for axes in ((), (2,), (1,), (1, 2))[: mirrors + 1]]
-    maps = torch.stack(copies).mean(0) if mirrors else copies[0]
-    step = trained.target.step
+    (tall, broad), (tops, lefts) = zip(*(_cuts(side) for side in padded.shape[2:]), strict=True)
+    places = [(top, left) for top in tops for left in lefts]
+    maps = padded.new_empty(trained.target.maps, *(side // step for side in padded.shape[2:]))
+    for batch in _batches(places, room.tiles()):
+        tiles = torch.cat([padded[:, :, top : top + tall, left : left + broad] for top, left in batch])
+        for (top, left), tile in zip(batch, _averaged(tiles, trained, mirrors), strict=True):
+            # The next tile writes over this one's far margin.
+            cut_y, cut_x = ((_MARGIN_PX if start else 0) // step for start in (top, left))
+            here = maps[:, top // step :, left // step :][:, : tall // step, : broad // step]
+            here[:, cut_y:, cut_x:] = tile[:, cut_y:, cut_x:]
     return maps[:, : -(-high // step), : -(-wide // step)]
 
 
-def _mirrored_maps(image: Tensor, trained: Trained, axes: tuple[int, ...]) -> Tensor:
-    """Maps (K, Y / step, X / step) of an input (1, C, Y, X) that the network sees mirrored along axes."""
+def _cuts(side: int) -> tuple[int, list[int]]:
+    """Length of the tiles along a side, a multiple of the stride as the side is, and where they start."""
+    count = max(1, -(-(side - 2 * _MARGIN_PX) // _TILE_PX))
+    inner = -(-(side - 2 * _MARGIN_PX) // (count * STRIDE)) * STRIDE
+    length = inner + 2 * _MARGIN_PX if count > 1 else side
+    return length, [min(number * inner, side - length) for number in range(count)]
+
+
+def _batches(places: list[tuple[int, int]], size: int) -> list[list[tuple[int, int]]]:
+    return [places[first : first + size] for first in range(0, len(places), size)]
+
+
+def _averaged(tiles: Tensor, trained: Trained, mirrors: int) -> Tensor:
+    """Maps (N, K, Y / step, X / step) of inputs (N, C, Y, X), averaged over mirrored copies."""
+    copies = [_mirrored_maps(tiles, trained, axes) for axes in ((), (2,), (1,), (1, 2))[: mirrors + 1]]
+    return torch.stack(copies).mean(0) if mirrors else copies[0]
+
+
+def _mirrored_maps(tiles: Tensor, trained: Trained, axes: tuple[int, ...]) -> Tensor:
+    """Maps (N, K, Y / step, X / step) of inputs (N, C, Y, X) that the network sees mirrored along axes."""
     # Where maps are coarser than the image, the pixels they stand for must fall on such pixels again.
     shift = trained.target.step - 1
     for axis in axes:
-        image = image.flip(axis + 1).roll(shift, axis + 1)
-    maps = trained.target.activate(trained.network(image.to(memory_format=torch.channels_last)))[0]
+        tiles = tiles.flip(axis + 1).roll(shift, axis + 1)
+    maps = trained.target.activate(trained.network(tiles.to(memory_format=torch.channels_last)))
     for axis in axes:
-        maps = trained.target.mirror(maps.flip(axis).roll(shift, axis), axis)
+        back = maps.flip(axis + 1).roll(shift, axis + 1)
+        maps = torch.stack([trained.target.mirror(of_tile, axis) for of_tile in back])
     return maps
 
 

@@ -6,10 +6,9 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 
 from plateline import metrics
-from plateline.models import groups
+from plateline.models import groups, room
 from plateline.models.fit import TARGETS, Recipe
 from plateline.models.loss import Foreground
 from plateline.models.predict import find, kept, prepare
@@ -56,7 +55,7 @@ def score(arrays: dict[str, npt.NDArray], pairs: Sequence[dict], *, method: str,
         As `metrics.match`, with ``image`` (name) and ``side`` (the longer one, pixels).
     """
     target = TARGETS[method]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = room.device()
     trained = prepare(arrays, target, diameter_px=diameter_px, device=device)
     decode = partial(target.decode, **target.options)
     tables = []
