@@ -3,11 +3,13 @@
 Standard library only: every job of a run asks it before it opens anything.
 """
 
+import base64
 import hashlib
 import json
+import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from plateline import config as settings
 from plateline.errors import EditedDuringRun
 
 RUN = Path("results/run.json")
+RECORDS = Path(".snakemake")
 
 
 def begin_run(files: Iterable[str | Path], config: dict) -> None:
@@ -51,6 +54,43 @@ def check_run() -> None:
             f"edited while the run was on: {', '.join(changed)}; start snakemake again, and it redoes what that changes"
         )
         raise EditedDuringRun(msg)
+
+
+def unrecorded(root: str | Path = "results", records: str | Path = RECORDS) -> list[Path]:
+    """Tables and pages of a campaign of whose making Snakemake has no record, so that it would notice no change to them.
+
+    A job on a cluster that outlives its killed Snakemake leaves such: it takes its mark of being incomplete away, but
+    the record is written by the run, which is gone.
+
+    Parameters
+    ----------
+    root : str or Path
+        Folder of results.
+    records : str or Path
+        Snakemake's folder.
+
+    Returns
+    -------
+    list of Path
+        Sorted; without files that are marked as incomplete, which are redone.
+    """
+    found = [path for stage in settings.STAGES for path in Path(root, stage).glob("**/*.parquet")]
+    found += [
+        *Path(root).glob("ledger.parquet"),
+        *Path(root).glob("verdict.json"),
+        *Path(root).glob("report/**/index.html"),
+    ]
+    known = {name for kind in ("metadata", "incomplete") for name in _names(Path(records, kind))}
+    hidden = [path for path in found if any(part.startswith(".") for part in path.relative_to(root).parts)]
+    return sorted(path for path in {*found} - {*hidden} if str(path) not in known)
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """Files that Snakemake keeps notes of in a folder: each note is named after its file, in base 64, cut where long."""
+    for path, _, names in os.walk(folder):
+        start = "".join(part.removeprefix("@") for part in Path(path).relative_to(folder).parts)
+        for name in names:
+            yield base64.urlsafe_b64decode(start + name).decode()
 
 
 def source_state(folder: str | Path) -> dict[str, float]:
