@@ -82,7 +82,7 @@ def ask(*command: str) -> str:
     return subprocess.run(command, check=True, text=True, capture_output=True).stdout
 
 
-def wait_until(answer, *, seconds: float = 90) -> None:
+def wait_until(answer, *, seconds: float = 300) -> None:
     """Until a question is answered with something true."""
     end = time.monotonic() + seconds
     while not answer():

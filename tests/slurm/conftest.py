@@ -10,7 +10,7 @@ from measured import DEFAULTS
 
 from plateline import measure
 
-# A segmenter that says which device it saw, dies once where it is told to, and waits after as many fields as it is told.
+# A segmenter that says which device it saw, dies once if told to, and waits after as many fields as it is told.
 LAB = """
 import json, os, signal, time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The same command on a real Slurm: who runs where, what a refusal, a kill and a lost node do. Skipped where none is up."""
+"""The same command on a real Slurm: who runs where, and what a refusal, a kill and a lost node do."""
 
 import json
 import re
@@ -89,7 +89,8 @@ def finished(slurm, campaign):
     folder = campaign("finished")
     (folder / "hold.txt").write_text("1")
     (folder / "die.txt").touch()
-    process = cluster.start(folder)
+    report = ["--slurm-efficiency-report", "--slurm-efficiency-report-path", "efficiency"]
+    process = cluster.start(folder, *report * cluster.accounting())
     with ended_if_it_fails(process):
         cluster.wait_until(lambda: not (folder / "die.txt").exists() and len(at_work(folder)) == 4, seconds=400)
         cluster.wait_until(lambda: "PENDING" in states(folder))
@@ -147,6 +148,23 @@ def test_a_killed_job_is_submitted_again_with_twice_the_memory_and_time(finished
     assert again["TimeLimit"].tolist() == ["02:00:00", "04:00:00"]
     # Slurm is the one that tries again: nothing was repeated inside a job.
     assert set(jobs.drop(again.index)["JobState"]) == {"COMPLETED"}
+
+
+@pytest.fixture
+def accounts():
+    """A Slurm that keeps accounts."""
+    if not cluster.accounting():
+        pytest.skip("this Slurm keeps no accounts; make slurm-test without ACCOUNTING=none starts one that does")
+
+
+def test_jobs_are_asked_after_in_the_accounts_and_their_use_is_reported(accounts, finished):
+    known = cluster.ask("sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State").splitlines()
+    assert {f"{job['JobId']}|COMPLETED" for job in cluster.jobs(finished) if job["JobState"] == "COMPLETED"} <= {*known}
+    report = pd.concat(map(pd.read_csv, (finished / "efficiency").glob("efficiency_report_*.csv")))
+    assert {rule.split("_wildcards_")[0].removeprefix("rule_") for rule in report["RuleName"].dropna()} == {
+        job["rule"] for job in cluster.jobs(finished)
+    }
+    assert (report["Elapsed_sec"] > 0).any()
 
 
 # --- what goes wrong

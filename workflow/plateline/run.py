@@ -57,7 +57,7 @@ def check_run() -> None:
 
 
 def unrecorded(root: str | Path = "results", records: str | Path = RECORDS) -> list[Path]:
-    """Tables and pages of a campaign of whose making Snakemake has no record, so that it would notice no change to them.
+    """Tables and pages of whose making Snakemake has no record, so that it would notice no change to them.
 
     A job on a cluster that outlives its killed Snakemake leaves such: it takes its mark of being incomplete away, but
     the record is written by the run, which is gone.
@@ -74,23 +74,21 @@ def unrecorded(root: str | Path = "results", records: str | Path = RECORDS) -> l
     list of Path
         Sorted; without files that are marked as incomplete, which are redone.
     """
-    found = [path for stage in settings.STAGES for path in Path(root, stage).glob("**/*.parquet")]
-    found += [
-        *Path(root).glob("ledger.parquet"),
-        *Path(root).glob("verdict.json"),
-        *Path(root).glob("report/**/index.html"),
-    ]
-    known = {name for kind in ("metadata", "incomplete") for name in _names(Path(records, kind))}
+    patterns = [f"{stage}/**/*.parquet" for stage in settings.STAGES]
+    patterns += ["ledger.parquet", "verdict.json", "report/**/index.html"]
+    found = {path for pattern in patterns for path in Path(root).glob(pattern)}
+    noted = {name for kind in ("metadata", "incomplete") for name in _notes(Path(records, kind))}
     hidden = [path for path in found if any(part.startswith(".") for part in path.relative_to(root).parts)]
-    return sorted(path for path in {*found} - {*hidden} if str(path) not in known)
+    return sorted(
+        path for path in found - {*hidden} if base64.urlsafe_b64encode(str(path).encode()).decode() not in noted
+    )
 
 
-def _names(folder: Path) -> Iterator[str]:
-    """Files that Snakemake keeps notes of in a folder: each note is named after its file, in base 64, cut where long."""
+def _notes(folder: Path) -> Iterator[str]:
+    """Names of Snakemake's notes: each that of a file in base 64, which a long one spreads over folders."""
     for path, _, names in os.walk(folder):
         start = "".join(part.removeprefix("@") for part in Path(path).relative_to(folder).parts)
-        for name in names:
-            yield base64.urlsafe_b64decode(start + name).decode()
+        yield from (start + name for name in names)
 
 
 def source_state(folder: str | Path) -> dict[str, float]:
