@@ -277,6 +277,7 @@ def test_results_of_jobs_that_outlived_their_run_are_refused(tmp_path, monkeypat
     for name in ("results/ingest/P1", ".snakemake/metadata", ".snakemake/locks"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / ".snakemake/metadata/cmVzdWx0cy94").touch()
+    (tmp_path / "results/run.json").write_text("{}")
     for name in ("images.parquet", "images.ledger.parquet"):
         (tmp_path / "results/ingest/P1" / name).touch()
     message = r"results/ingest/P1/images\.ledger\.parquet and 1 more was made by a job that outlived its run.*unlock"

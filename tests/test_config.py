@@ -405,8 +405,11 @@ def test_what_snakemake_has_no_record_of_is_found(tmp_path, monkeypatch):
         "report/P1/index.html",
         "ledger.parquet",
     ]
+    (tmp_path / "results/qc/P1").mkdir(parents=True)
+    (tmp_path / "results/qc/P1/fields.parquet").touch()
+    os.utime(tmp_path / "results/qc/P1/fields.parquet", (0, 0))  # of an earlier run
     others = ["run.json", "mine/wells.parquet", "segment/P1/.part-1/key/A01/fields.parquet", "report/P1/A01.png"]
-    for name in names + others:
+    for name in others + names:
         path = tmp_path / "results" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -418,6 +421,8 @@ def test_what_snakemake_has_no_record_of_is_found(tmp_path, monkeypatch):
         (tmp_path / ".snakemake" / kind / note).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / ".snakemake" / kind / note).touch()
     assert run.unrecorded() == [Path("results/ledger.parquet"), Path("results/report/P1/index.html")]
+    (tmp_path / "results/run.json").unlink()
+    assert run.unrecorded() == []
 
 
 def test_a_job_by_hand_has_no_run(tmp_path, monkeypatch):

@@ -61,6 +61,7 @@ JobCompLoc=$folder/log/jobcomp.txt"
 fi
 
 # config_overrides: the nodes may claim what this computer has not. EnforcePartLimits: what no node can do is refused.
+# cred_expire: for as long Slurm keeps back what a lost node was doing; 2 minutes by default.
 cat >"$folder/slurm.conf" <<END
 ClusterName=loop
 SlurmctldHost=$host(127.0.0.1)
@@ -68,6 +69,7 @@ SlurmctldPort=17817
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
+AuthInfo=cred_expire=20
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool.%n
 SlurmctldPidFile=$folder/run/slurmctld.pid

@@ -57,10 +57,10 @@ def check_run() -> None:
 
 
 def unrecorded(root: str | Path = "results", records: str | Path = RECORDS) -> list[Path]:
-    """Tables and pages of whose making Snakemake has no record, so that it would notice no change to them.
+    """Tables and pages of the latest run of which Snakemake has no record, so that it would notice no change to them.
 
     A job on a cluster that outlives its killed Snakemake leaves such: it takes its mark of being incomplete away, but
-    the record is written by the run, which is gone.
+    the record is written by the run, which is gone. What is older than the run is a matter of `orphans`.
 
     Parameters
     ----------
@@ -76,7 +76,9 @@ def unrecorded(root: str | Path = "results", records: str | Path = RECORDS) -> l
     """
     patterns = [f"{stage}/**/*.parquet" for stage in settings.STAGES]
     patterns += ["ledger.parquet", "verdict.json", "report/**/index.html"]
-    found = {path for pattern in patterns for path in Path(root).glob(pattern)}
+    began = Path(root, RUN.name)
+    found = {path for pattern in patterns if began.is_file() for path in Path(root).glob(pattern)}
+    found = {path for path in found if path.stat().st_mtime >= began.stat().st_mtime}
     noted = {name for kind in ("metadata", "incomplete") for name in _notes(Path(records, kind))}
     hidden = [path for path in found if any(part.startswith(".") for part in path.relative_to(root).parts)]
     return sorted(
