@@ -128,13 +128,17 @@ rule segment:
 
 @pytest.fixture
 def outlived(locked):
-    """A campaign in which a job has finished after its run was killed, so that Snakemake has no record of it."""
+    """A campaign in which a job has finished after its run was killed, of which Snakemake has an older record."""
+    (locked / ".snakemake/locks/0.output.lock").unlink()
+    (locked / "Snakefile").write_text(SNAKEFILE.replace("1,", "0,"))
+    subprocess.run([sys.executable, "-m", "snakemake", "--cores", "1"], cwd=locked, check=True)  # an earlier config
     (locked / "Snakefile").write_text(SNAKEFILE)
     (locked / "config.yaml").write_text("a: 1")
     run.begin_run(["config.yaml"], {})
     table = locked / "results/segment/P1/part-1.parquet"
-    table.parent.mkdir(parents=True)
     table.write_text("made")
+    (locked / ".snakemake/locks").mkdir(exist_ok=True)
+    (locked / ".snakemake/locks/0.output.lock").write_text("results/x\n")
     return table
 
 
@@ -153,7 +157,7 @@ def test_what_a_job_finished_after_the_kill_is_taken_over(locked, outlived):
     assert run.unrecorded() == []
     assert "Nothing to be done" in plan(locked)
     # From now on a change is noticed.
-    (locked / "Snakefile").write_text(SNAKEFILE.replace("1,", "2,"))
+    (locked / "Snakefile").write_text(SNAKEFILE.replace("1,", "0,"))
     assert "arams have changed" in plan(locked)
 
 

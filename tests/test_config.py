@@ -421,6 +421,13 @@ def test_what_snakemake_has_no_record_of_is_found(tmp_path, monkeypatch):
         (tmp_path / ".snakemake" / kind / note).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / ".snakemake" / kind / note).touch()
     assert run.unrecorded() == [Path("results/ledger.parquet"), Path("results/report/P1/index.html")]
+    # A note of an earlier config is none; one that only another clock calls earlier is.
+    later = (tmp_path / "results" / names[0]).stat().st_mtime + 100
+    os.utime(tmp_path / "results" / names[0], (later, later))
+    note = tmp_path / ".snakemake/metadata" / base64.urlsafe_b64encode(f"results/{names[0]}".encode()).decode()
+    for ended, found in ((later - 50, True), (later, False)):
+        note.write_text(json.dumps({"endtime": ended}))
+        assert (Path("results", names[0]) in run.unrecorded()) is found
     (tmp_path / "results/run.json").unlink()
     assert run.unrecorded() == []
 
