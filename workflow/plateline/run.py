@@ -87,7 +87,7 @@ def unrecorded(root: str | Path = "results", records: str | Path = RECORDS) -> l
 
 def _notes(folder: Path) -> dict[str, Path]:
     """Snakemake's notes by name: that of a file in base 64, which a long one spreads over folders."""
-    found = {}
+    found: dict[str, Path] = {}
     for path, _, names in os.walk(folder):
         start = "".join(part.removeprefix("@") for part in Path(path).relative_to(folder).parts)
         found |= {start + name: Path(path, name) for name in names}
