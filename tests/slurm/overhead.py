@@ -39,9 +39,11 @@ rule nothing:
     input:
         one_less,
     output:
-        touch("made/{{number}}"),
+        "made/{{number}}",
     wildcard_constraints:
         number="[1-9]",
+    shell:
+        "touch {{output}}"
 
 
 localrules:
