@@ -4,8 +4,6 @@
 # usage: run.sh none|slurmdbd PYTHON     (root; installs what is missing through apt)
 set -euo pipefail
 accounting=${1:?none or slurmdbd}
-python=$(realpath -s "${2:?the Python of the environment}")
-cd "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/../.."
 
 packages=(munge slurmctld slurmd slurm-client slurm-wlm-basic-plugins)
 programs=(munged slurmctld slurmd squeue)
@@ -19,6 +17,9 @@ if [ "$(id -u)" != 0 ]; then
     echo "${packages[*]}: it needs root. Try: sudo make slurm-test" >&2
     exit 1
 fi
+python=$(realpath -s "${2:?the Python of the environment}")
+cd "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/../.."
+
 missing=0
 for program in "${programs[@]}"; do command -v "$program" >/dev/null || missing=1; done
 if [ "$missing" = 1 ]; then
