@@ -1,14 +1,17 @@
-# Each target builds what it needs. Variables: PYTHON (3.11), CORES, TORCH (a requirement pip understands).
+# Each target builds what it needs. Variables: PYTHON (3.11), CORES, TORCH (a requirement pip understands), ACCOUNTING
+# (of slurm-test: slurmdbd, or none).
 PYTHON ?= python3
 CORES ?= $(shell nproc)
 TORCH ?= torch==2.13.0
+ACCOUNTING ?= slurmdbd
 BIN := .venv/bin
 
-.PHONY: help demo test lint
+.PHONY: help demo test lint slurm-test
 help:
-	@echo "make demo   build the environment, run the demo plate, say where its page is"
-	@echo "make test   build the environment with the test tools, run the whole test suite"
-	@echo "make lint   check style of code, workflow and spelling"
+	@echo "make demo         build the environment, run the demo plate, say where its page is"
+	@echo "make test         build the environment with the test tools, run the whole test suite"
+	@echo "make lint         check style of code, workflow and spelling"
+	@echo "make slurm-test   as root: install Slurm where it is missing, start one on this computer, run its tests, end it"
 
 # Torch goes first, so that nothing else chooses its build.
 .venv/installed: pyproject.toml
@@ -30,6 +33,9 @@ demo: .venv/installed
 
 test: .venv/installed-test
 	$(BIN)/pytest -n 2 --dist loadfile
+
+slurm-test: .venv/installed-test
+	@tests/slurm/run.sh $(ACCOUNTING) $(BIN)/python
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

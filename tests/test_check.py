@@ -277,7 +277,23 @@ def test_results_without_records_of_what_made_them_are_refused(tmp_path, monkeyp
     (tmp_path / ".snakemake/metadata").mkdir(parents=True)
     with pytest.raises(ConfigError, match=message):
         check.check_records()
-    (tmp_path / ".snakemake/metadata/cmVz").touch()
+    (tmp_path / ".snakemake/metadata/cmVzdWx0cy9pbmdlc3QvUDEvaW1hZ2VzLnBhcnF1ZXQ=").touch()
+    check.check_records()
+
+
+def test_results_of_jobs_that_outlived_their_run_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("results/ingest/P1", ".snakemake/metadata", ".snakemake/locks"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / ".snakemake/metadata/cmVzdWx0cy94").touch()
+    (tmp_path / "results/run.json").write_text("{}")
+    for name in ("images.parquet", "images.ledger.parquet"):
+        (tmp_path / "results/ingest/P1" / name).touch()
+    message = r"results/ingest/P1/images\.ledger\.parquet and 1 more was made by a job that outlived its run.*unlock"
+    with pytest.raises(ConfigError, match=message):
+        check.check_records()
+    # A run that is on takes note of them in a moment.
+    (tmp_path / ".snakemake/locks/0.input.lock").touch()
     check.check_records()
 
 

@@ -1,12 +1,13 @@
 """`plateline unlock`: only where no run can be at work, asked of Slurm and of this computer."""
 
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from plateline import cli
+from plateline import cli, run
 from plateline.cli import lock
 from plateline.errors import CampaignBusy
 
@@ -112,6 +113,65 @@ def test_what_snakemake_refuses_is_passed_on(locked):
     (locked / "Snakefile").write_text("rule all\n")
     with pytest.raises(CampaignBusy, match=r"snakemake --unlock failed: (.|\n)*Snakefile"):
         lock.unlock(dry_run=False)
+
+
+SNAKEFILE = """
+rule segment:
+    output:
+        "results/segment/P1/part-1.parquet",
+    params:
+        1,
+    shell:
+        "echo made anew > {output}"
+"""
+
+
+@pytest.fixture
+def outlived(locked):
+    """A campaign in which a job has finished after its run was killed, of which Snakemake has an older record."""
+    (locked / ".snakemake/locks/0.output.lock").unlink()
+    (locked / "Snakefile").write_text(SNAKEFILE.replace("1,", "0,"))
+    subprocess.run([sys.executable, "-m", "snakemake", "--cores", "1"], cwd=locked, check=True)  # an earlier config
+    (locked / "Snakefile").write_text(SNAKEFILE)
+    (locked / "config.yaml").write_text("a: 1")
+    run.begin_run(["config.yaml"], {})
+    table = locked / "results/segment/P1/part-1.parquet"
+    table.write_text("made")
+    (locked / ".snakemake/locks").mkdir(exist_ok=True)
+    (locked / ".snakemake/locks/0.output.lock").write_text("results/x\n")
+    return table
+
+
+def plan(folder):
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "results/segment/P1/part-1.parquet"]
+    done = subprocess.run(command, cwd=folder, text=True, capture_output=True, check=True)
+    return done.stdout + done.stderr
+
+
+def test_what_a_job_finished_after_the_kill_is_taken_over(locked, outlived):
+    said = lock.unlock(dry_run=True)
+    assert "would take over, or delete if the config was edited: results/segment/P1/part-1.parquet" in said
+    assert run.unrecorded()
+    assert lock.unlock(dry_run=False).startswith("took over 1 files that jobs finished after their run was killed")
+    assert outlived.read_text() == "made"
+    assert run.unrecorded() == []
+    assert "Nothing to be done" in plan(locked)
+    # From now on a change is noticed.
+    (locked / "Snakefile").write_text(SNAKEFILE.replace("1,", "0,"))
+    assert "arams have changed" in plan(locked)
+
+
+def test_it_is_taken_over_too_where_the_lock_is_off_already(locked, outlived):
+    (locked / ".snakemake/locks/0.output.lock").unlink()
+    assert lock.unlock(dry_run=False).startswith("took over 1 files")
+    assert lock.unlock(dry_run=False) == "this campaign is not locked; nothing to do"
+
+
+def test_what_a_job_finished_before_an_edit_is_deleted(locked, outlived):
+    (locked / "config.yaml").write_text("a: 2")
+    said = lock.unlock(dry_run=False)
+    assert said.startswith("deleted 1 files that jobs of the killed run made before the config or the code was edited")
+    assert not outlived.exists()
 
 
 def test_what_a_run_must_not_be_disturbed_by_is_refused_while_it_is_locked(locked):

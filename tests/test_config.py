@@ -1,5 +1,6 @@
 """The params of every rule: exactly what it depends on; digests that see code and not comments; the guard of a run."""
 
+import base64
 import json
 import os
 import shutil
@@ -403,6 +404,43 @@ def test_a_file_edited_or_gone_during_the_run_is_named(begun):
     ):
         run.check_run()
     assert config.digest_file("plates.tsv") == "missing"
+
+
+def test_what_snakemake_has_no_record_of_is_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    long = "P" * 240
+    names = [
+        "segment/P1/part-1.parquet",
+        "segment/P1/part-1.ledger.parquet",
+        f"profile/{long}.parquet",
+        "report/P1/index.html",
+        "ledger.parquet",
+    ]
+    (tmp_path / "results/qc/P1").mkdir(parents=True)
+    (tmp_path / "results/qc/P1/fields.parquet").touch()
+    os.utime(tmp_path / "results/qc/P1/fields.parquet", (0, 0))  # of an earlier run
+    others = ["run.json", "mine/wells.parquet", "segment/P1/.part-1/key/A01/fields.parquet", "report/P1/A01.png"]
+    for name in others + names:
+        path = tmp_path / "results" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert run.unrecorded() == sorted(Path("results", name) for name in names)
+    # As Snakemake names its notes: base 64, cut to what a file system takes.
+    for kind, name in (("metadata", names[0]), ("incomplete", names[1]), ("metadata", names[2])):
+        note = base64.urlsafe_b64encode(f"results/{name}".encode()).decode()
+        note = Path(f"@{note[:254]}", note[254:]) if len(note) > 254 else Path(note)
+        (tmp_path / ".snakemake" / kind / note).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".snakemake" / kind / note).touch()
+    assert run.unrecorded() == [Path("results/ledger.parquet"), Path("results/report/P1/index.html")]
+    # A note of an earlier config is none; one that only another clock calls earlier is.
+    later = (tmp_path / "results" / names[0]).stat().st_mtime + 100
+    os.utime(tmp_path / "results" / names[0], (later, later))
+    note = tmp_path / ".snakemake/metadata" / base64.urlsafe_b64encode(f"results/{names[0]}".encode()).decode()
+    for ended, found in ((later - 50, True), (later, False)):
+        note.write_text(json.dumps({"endtime": ended}))
+        assert (Path("results", names[0]) in run.unrecorded()) is found
+    (tmp_path / "results/run.json").unlink()
+    assert run.unrecorded() == []
 
 
 def test_a_job_by_hand_has_no_run(tmp_path, monkeypatch):

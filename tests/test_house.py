@@ -278,6 +278,41 @@ def test_the_snakefile_is_short_and_includes_every_rule_file():
     assert set(included) == {path.stem for path in (WORKFLOW / "rules").glob("*.smk")}
 
 
+# --- the profile of a cluster
+
+
+SLURM = (ROOT / "slurm" / "config.yaml").read_text()
+
+
+def test_the_slurm_profile_gives_every_rule_what_it_asks_for_and_more_at_each_attempt():
+    given = yaml.safe_load(SLURM)["set-resources"]
+    assert set(given) == set(BLOCKS)
+    for name, block in BLOCKS.items():
+        asked = dict(re.findall(r"(mem_mb|runtime)=(\d+)", block))
+        assert {key: given[name][key] for key in asked} == {key: f"attempt * {value}" for key, value in asked.items()}
+
+
+def test_the_slurm_profile_has_the_threads_of_the_rules():
+    threads = {name: int(re.search(r"threads: (\d+)", block)[1]) for name, block in BLOCKS.items()}
+    assert yaml.safe_load(SLURM)["set-threads"] == {name: number for name, number in threads.items() if number > 1}
+
+
+def test_the_slurm_profile_retries_by_submission_and_waits_for_files():
+    profile = yaml.safe_load(SLURM)
+    assert profile["retries"] >= 1
+    assert "retries:" not in RULES  # of a rule they stay inside one allocation, with the memory that was too little
+    assert profile["rerun-incomplete"] is True
+    assert profile["latency-wait"] == 60
+
+
+def test_a_site_finds_the_lines_for_its_gpus_at_the_rules_that_use_one():
+    filled = re.sub(r"^( *)# (\w+): ", r"\1\2: ", SLURM, flags=re.MULTILINE)
+    given = yaml.safe_load(filled)["set-resources"]
+    wants = {name for name, resources in given.items() if "gpu" in resources}
+    assert wants == {"segment_fit_screen", "segment_part"}
+    assert all({"slurm_partition", "gpu_model"} <= set(given[name]) for name in wants)
+
+
 # --- pins
 
 

@@ -202,12 +202,12 @@ def check_approved(sheet: list[dict[str, str]], config: dict) -> None:
 
 
 def check_records() -> None:
-    """Refuse results that came without Snakemake's records of what made them: any change would go unnoticed.
+    """Refuse results without Snakemake's records of what made them: any change would go unnoticed.
 
     Raises
     ------
     ConfigError
-        Naming the two ways out.
+        If no result has one, or if some were left by jobs that outlived their run; naming the ways out.
     """
     held = [path for path in Path(".snakemake").glob("metadata*") if path.is_file() or any(path.iterdir())]
     if not held and any(Path("results", "ingest").glob("*/images.parquet")):
@@ -215,6 +215,16 @@ def check_records() -> None:
             "results/ holds tables, but .snakemake/ has no record of what made them: results/ and .snakemake/ move "
             "together. Bring .snakemake/ here too; or, if you know that results/ is of this config, sheet and code, "
             "run snakemake --cores 1 --touch --forceall; or delete results/"
+        )
+        raise ConfigError(msg)
+    # While a run is on, its jobs end a moment before it takes note of them.
+    if any(Path(".snakemake", "locks").glob("*")):
+        return
+    if left := run.unrecorded():
+        more = f" and {len(left) - 1} more" * (len(left) > 1)
+        msg = (
+            f"{left[0]}{more} was made by a job that outlived its run, so that no change to it would be noticed; run "
+            "plateline unlock, which takes over what is of this config and deletes what is not"
         )
         raise ConfigError(msg)
 

@@ -3,6 +3,7 @@
 Standard library only: every job of a run asks it before it opens anything.
 """
 
+import base64
 import errno
 import hashlib
 import json
@@ -18,6 +19,7 @@ from plateline import config as settings
 from plateline.errors import EditedDuringRun, StorageError
 
 RUN = Path("results/run.json")
+RECORDS = Path(".snakemake")
 
 # What the system says of a place that cannot be written -> what a person can do about it.
 _FULL = "free space there"
@@ -88,6 +90,53 @@ def check_run() -> None:
             f"edited while the run was on: {', '.join(changed)}; start snakemake again, and it redoes what that changes"
         )
         raise EditedDuringRun(msg)
+
+
+def unrecorded(root: str | Path = "results", records: str | Path = RECORDS) -> list[Path]:
+    """Tables and pages that the latest run made without Snakemake taking note: it would misjudge changes to them.
+
+    A job on a cluster that outlives its killed Snakemake leaves such: it takes its mark of being incomplete away, but
+    the note of what made it is written by the run, which is gone; there is none, or one of an earlier config.
+
+    Parameters
+    ----------
+    root : str or Path
+        Folder of results.
+    records : str or Path
+        Snakemake's folder.
+
+    Returns
+    -------
+    list of Path
+        Sorted; without files that are marked as incomplete, which are redone, and what is older than the run.
+    """
+    patterns = [f"{stage}/**/*.parquet" for stage in settings.STAGES]
+    patterns += ["ledger.parquet", "verdict.json", "report/**/index.html"]
+    began = Path(root, RUN.name)
+    found = {path for pattern in patterns if began.is_file() for path in Path(root).glob(pattern)}
+    found = {path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)}
+    notes, incomplete = (_notes(Path(records, kind)) for kind in ("metadata", "incomplete"))
+    names = {path: base64.urlsafe_b64encode(str(path).encode()).decode() for path in found}
+    new = {path: name for path, name in names.items() if path.stat().st_mtime >= began.stat().st_mtime}
+    return sorted(path for path, name in new.items() if name not in incomplete and _is_newer(path, notes.get(name)))
+
+
+def _notes(folder: Path) -> dict[str, Path]:
+    """Snakemake's notes by name: that of a file in base 64, which a long one spreads over folders."""
+    found: dict[str, Path] = {}
+    for path, _, names in os.walk(folder):
+        start = "".join(part.removeprefix("@") for part in Path(path).relative_to(folder).parts)
+        found |= {start + name: Path(path, name) for name in names}
+    return found
+
+
+def _is_newer(path: Path, note: Path | None) -> bool:
+    """Whether a file was written after the note of it, or has none."""
+    if note is None:
+        return True
+    written = path.stat().st_mtime
+    # The clocks of a cluster differ: the note itself holds the time of the file that it is of.
+    return written > note.stat().st_mtime and written > json.loads(note.read_text()).get("endtime", 0.0)
 
 
 def source_state(folder: str | Path) -> dict[str, float]:

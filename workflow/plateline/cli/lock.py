@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from plateline.errors import CampaignBusy
+from plateline import run
+from plateline.errors import CampaignBusy, EditedDuringRun
 
 LOCKS = Path(".snakemake/locks")
 
@@ -27,6 +28,9 @@ def refuse_while_locked(what: str) -> None:
 def unlock(*, dry_run: bool) -> str:
     """Take off the lock that a killed run has left on the campaign in the working directory.
 
+    Jobs on a cluster go on without the run that submitted them. What they have finished since is taken over; where the
+    config, the sheet or the code were edited since, it is deleted, and so redone.
+
     Parameters
     ----------
     dry_run : bool
@@ -41,9 +45,10 @@ def unlock(*, dry_run: bool) -> str:
     ------
     CampaignBusy
         If jobs that started here are in the Slurm queue, if Snakemake is at work here on this computer, if Slurm cannot
-        say, or if Snakemake does not unlock.
+        say, or if Snakemake does not do as it is told.
     """
-    if not _held():
+    left = run.unrecorded()
+    if not _held() and not left:
         return "this campaign is not locked; nothing to do"
     if jobs := _queued():
         msg = f"jobs of this campaign are in the Slurm queue: {', '.join(jobs)}; wait for them, or scancel them first"
@@ -52,12 +57,30 @@ def unlock(*, dry_run: bool) -> str:
         msg = f"snakemake is at work in this campaign, process {', '.join(processes)}; wait for it, or end it first"
         raise CampaignBusy(msg)
     if dry_run:
-        return "would take off the lock: no job of this campaign is queued or running"
-    done = subprocess.run([sys.executable, "-m", "snakemake", "--unlock"], capture_output=True, text=True)
+        files = "".join(f"\nwould take over, or delete if the config was edited: {path}" for path in left)
+        return f"would take off the lock: no job of this campaign is queued or running{files}"
+    _snakemake("--unlock")
+    said = _take_over(left) if left else ""
+    return f"{said}the lock is off; start snakemake again, and it goes on where it stopped"
+
+
+def _take_over(left: list[Path]) -> str:
+    """Have Snakemake take note of tables as made by this config, or delete them if they were made by another."""
+    try:
+        run.check_run()
+    except EditedDuringRun:
+        for path in left:
+            path.unlink()
+        return f"deleted {len(left)} files that jobs of the killed run made before the config or the code was edited\n"
+    _snakemake("--cores", "1", "--touch", "--force", *map(str, left))
+    return f"took over {len(left)} files that jobs finished after their run was killed\n"
+
+
+def _snakemake(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "snakemake", *arguments], capture_output=True, text=True)
     if done.returncode or _held():
-        msg = f"snakemake --unlock failed: {(done.stderr or done.stdout).strip()}"
+        msg = f"snakemake {' '.join(arguments[:4])} failed: {(done.stderr or done.stdout).strip()}"
         raise CampaignBusy(msg)
-    return "the lock is off; start snakemake again, and it goes on where it stopped"
 
 
 def _held() -> bool:
