@@ -22,8 +22,8 @@ def depth(labels: Tensor, *, deepest: int = _DEEPEST) -> Tensor:
     Returns
     -------
     (N, Y, X) float32
-        Euclidean, pixels, 1 to `deepest` in objects, 0 elsewhere. The edge of the crop and unknown pixels are not the end of
-        an object: the visible share of a cut one is as deep as the whole one.
+        Euclidean, pixels, 1 to `deepest` in objects, 0 elsewhere. The edge of the crop and unknown pixels are not the
+        end of an object: the visible share of a cut one is as deep as the whole one.
 
     Notes
     -----
