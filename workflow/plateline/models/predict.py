@@ -26,9 +26,9 @@ _NEAR = 1.15
 # Sides of the middle of an input from which the size of its nuclei is read: the larger one where the smaller has too
 # few nuclei; and how often scales are tried.
 _SAMPLES_PX, _ENOUGH, _TRIES = (384, 768), 25, 3
-# The usual nucleus: this share of the area of all lies in smaller ones. It is about the median one, but a hundred specks
-# weigh no more than a nucleus. Its diameter is told in steps of an eighth of an octave, so that the last digit of a map,
-# which differs between devices, seldom changes the scale.
+# The usual nucleus: this share of the area of all lies in smaller ones. It is about the median one, but many specks
+# weigh no more than a nucleus. Its diameter is told in steps of an eighth of an octave, so that the last digit of a
+# map, which differs between devices, seldom changes the scale.
 _SHARE_OF_AREA, _STEPS = 0.3, 8
 # Images are made no larger or smaller than by these factors.
 _FACTORS = (0.05, 4.0)
