@@ -75,7 +75,7 @@ CHANGES = {
             "diameter_um": 9,
             "mirrors": 3,
             "min_share": 0.3,
-            "threshold": 0.6,
+            "threshold": 0.7,
         }.items()
     },
     "segment.flow.steps": (30, []),

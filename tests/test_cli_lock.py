@@ -14,12 +14,14 @@ from plateline.errors import CampaignBusy
 
 @pytest.fixture
 def locked(tmp_path, monkeypatch):
-    """A campaign whose run was killed, as the working directory, and no Slurm."""
+    """A campaign whose run was killed, as the working directory, and an empty queue whether or not there is a Slurm."""
     folder = tmp_path / "campaign"
     (folder / ".snakemake" / "locks").mkdir(parents=True)
     (folder / ".snakemake" / "locks" / "0.output.lock").write_text("results/x\n")
     (folder / "Snakefile").write_text("rule all:\n")
     (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.chdir(folder)

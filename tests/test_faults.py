@@ -229,13 +229,20 @@ def test_results_that_cannot_be_written_are_refused_before_anything_is_done(undi
 # --- damaged and deleted
 
 
+def damaged(path, content):
+    """Another content under the same time, as a crash of the computer leaves it."""
+    times = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
 def cut(path):
-    path.write_bytes(path.read_bytes()[:-20])
+    damaged(path, path.read_bytes()[:-20])
 
 
 def flip(path):
     content = path.read_bytes()
-    path.write_bytes(content[:60] + bytes(255 - byte for byte in content[60:80]) + content[80:])
+    damaged(path, content[:60] + bytes(255 - byte for byte in content[60:80]) + content[80:])
 
 
 @pytest.fixture(scope="module")

@@ -179,6 +179,13 @@ def test_no_group_crosses_folds_and_sizes_are_spread():
     np.testing.assert_array_equal(fold, groups.folds(group, stratum, count=3, seed=0))
 
 
+def test_folds_are_as_equal_as_sources_allow_and_numbered_from_the_smallest():
+    group = np.repeat(np.arange(6), [9, 8, 7, 3, 2, 2])
+    # Each source has a size of its own, so that every fold is as good for it as any other.
+    fold = groups.folds(group, group, count=3, seed=0)
+    assert np.bincount(fold).tolist() == [10, 10, 11]
+
+
 def test_no_fold_is_empty():
     assert sorted(groups.folds(np.array([0, 0, 1, 1]), ["a", "a", "b", "b"], count=2, seed=0)) == [0, 0, 1, 1]
 

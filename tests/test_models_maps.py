@@ -56,6 +56,7 @@ def test_depth_does_not_end_at_the_edge_and_is_bounded():
     deep = depth(as_batch(labels))[0].numpy()
     assert deep[0, 12] == deep[45, 12] == 3
     assert deep.max() == deep[45, 80] == 32
+    np.testing.assert_array_equal(depth(as_batch(labels), deepest=3)[0].numpy(), deep.clip(max=3))
     assert not depth(as_batch(np.zeros((5, 5)))).any()
 
 

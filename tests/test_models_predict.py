@@ -13,7 +13,16 @@ from plateline.methods import SEGMENTERS, load
 from plateline.models import flow
 from plateline.models.fit import TARGETS
 from plateline.models.light import CURVES, curves, unit
-from plateline.models.predict import _cuts, estimate_diameter, find, kept, maps_at, prepare, scale_factor
+from plateline.models.predict import (
+    _cuts,
+    estimate_diameter,
+    find,
+    kept,
+    maps_at,
+    prepare,
+    scale_factor,
+    usual_diameter,
+)
 from plateline.models.unet import UNet, fold_norms, from_arrays, to_arrays
 
 NETWORKS = [name for name, path in SEGMENTERS.items() if path.startswith("plateline.models.")]
@@ -200,15 +209,33 @@ def test_small_nuclei_are_dropped():
     assert segmenter("flow", min_share=0.5)(image)["nuclei"].max() == 2
 
 
+def test_the_usual_nucleus_is_the_median_one_whatever_the_specks():
+    areas = np.random.default_rng(0).lognormal(np.log(300), 0.45, 400)
+    disc = np.sqrt(4 / np.pi * 300)
+    assert usual_diameter(areas) == pytest.approx(disc, rel=0.06)
+    specks = np.full(600, 6.0)
+    assert usual_diameter(np.concatenate([areas, specks])) == pytest.approx(disc, rel=0.06)
+    # The last digit does not matter.
+    assert usual_diameter(areas * 1.001) == usual_diameter(areas)
+    assert 8 * np.log2(usual_diameter(areas)) == pytest.approx(round(8 * np.log2(disc)))
+
+
+def test_a_nucleus_that_the_edge_cuts_may_be_smaller():
+    labels = np.zeros((20, 20), np.int32)
+    labels[:4, 8:11], labels[10:14, 8:11] = 1, 2
+    np.testing.assert_array_equal(kept(labels, np.ones(labels.shape, np.float32), 20, 0.5), labels == 1)
+
+
 def test_objects_are_kept_by_area_and_mean_confidence_in_raster_order():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, (12, 15)).astype(np.int32) * rng.integers(1, 9, (12, 15)).astype(np.int32)
     confidence = rng.random(labels.shape, np.float32)
-    found = kept(labels, confidence, 6, 0.45)
+    found = kept(labels, confidence, 20, 0.45)
     expected, count = np.zeros_like(labels), 0
     for number in dict.fromkeys(labels[labels > 0].tolist()):
         here = labels == number
-        if here.sum() >= 6 and confidence[here].mean() >= 0.45:
+        inside = not (here[[0, -1]].any() or here[:, [0, -1]].any())
+        if here.sum() >= (20 if inside else 6) and confidence[here].mean() >= 0.45:
             count += 1
             expected[here] = count
     np.testing.assert_array_equal(found, expected)

@@ -103,7 +103,8 @@ def make_large_campaign(folder: Path, n_plates: int) -> Path:
     """A campaign of plates of 384 wells and 8 parts, every stage on, whose sources need only exist."""
     names = [f"P{number:03d}" for number in range(n_plates)]
     make_campaign(folder, {}, config=TOY_CONFIG | {"segment": TOY_CONFIG["segment"] | {"method": "flow"}})
-    write_config(folder, TOY_CONFIG | {"segment": {"nuclei_channel": "DNA", "flow": {"model": "fit"}, "fit": FIT}})
+    segment = {"nuclei_channel": "DNA", "method": "flow", "flow": {"model": "fit"}, "fit": FIT}
+    write_config(folder, TOY_CONFIG | {"segment": segment})
     write_sheet(folder, {name: {"parts": "8", "shape": "384"} for name in names})
     for source in [*(f"images/{name}" for name in names), FIT["images"], FIT["masks"]]:
         (folder / source).mkdir(parents=True)

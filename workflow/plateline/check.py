@@ -223,8 +223,8 @@ def check_records() -> None:
     if left := run.unrecorded():
         more = f" and {len(left) - 1} more" * (len(left) > 1)
         msg = (
-            f"{left[0]}{more} was made by a job that outlived its run, so that no change to it would be noticed; run "
-            "plateline unlock, which takes over what is of this config and deletes what is not"
+            f"{left[0]}{more} was made by a job that outlived its run, or written or copied by hand since: no change "
+            "to it would be noticed; run plateline unlock, which takes over what is of this config and deletes the rest"
         )
         raise ConfigError(msg)
 

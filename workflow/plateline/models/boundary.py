@@ -83,7 +83,7 @@ TARGET = Target(
     probability=probability,
     enlarge=as_they_are,
     mirror=as_they_are,
-    options={"threshold": 0.5, "prominence": 0.1},
+    options={"threshold": 0.6, "prominence": 0.2},
     least=0.85,
 )
 

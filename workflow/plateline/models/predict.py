@@ -33,6 +33,9 @@ _SHARE_OF_AREA, _STEPS = 0.3, 8
 # Images are made no larger or smaller than by these factors.
 _FACTORS = (0.05, 4.0)
 
+# A nucleus that the edge of the image cuts may be smaller than others, by this factor.
+_CUT = 0.3
+
 Labels = npt.NDArray[np.int32]
 Decoder = Callable[[Maps], Labels]
 
@@ -107,12 +110,15 @@ def kept(labels: Labels, confidence: npt.NDArray[np.float32], min_area_px: float
     confidence : (Y, X) float32
         Probability of a nucleus.
     min_area_px, least : float
-        Smallest area, pixels, and smallest mean probability of an object.
+        Smallest area of a whole object, pixels, three tenths of it for one that touches the edge; and smallest mean
+        probability of an object.
     """
     flat = labels.ravel()
     area = np.bincount(flat, minlength=1)
     mean = np.bincount(flat, confidence.ravel(), area.size) / np.maximum(area, 1)
-    good = (area > 0) & (area >= min_area_px) & (mean >= least)
+    enough = np.full(area.size, min_area_px)
+    enough[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = _CUT * min_area_px
+    good = (area > 0) & (area >= enough) & (mean >= least)
     good[0] = False
     first = np.full(area.size, flat.size)
     first[flat[::-1]] = np.arange(flat.size)[::-1]
