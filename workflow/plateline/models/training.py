@@ -83,6 +83,7 @@ def card(section: dict, pairs: Sequence[dict], held_out: npt.NDArray[np.bool_], 
     """
     recipe, _ = split(section)
     at_half = after[after["threshold"] == 0.5]
+    used = [pair for pair, out in zip(pairs, held_out, strict=True) if not out]
     return {
         "method": section["method"],
         "diameter_px": recipe.diameter_px,
@@ -90,8 +91,8 @@ def card(section: dict, pairs: Sequence[dict], held_out: npt.NDArray[np.bool_], 
         "stains": section["stains"],
         "modalities": section["modalities"],
         "data": section["data"],
-        "images": int((~held_out).sum()),
-        "nuclei": sum(int(np.count_nonzero(np.unique(pairs[row]["labels"]))) for row in np.flatnonzero(~held_out)),
+        "images": len(used),
+        "nuclei": int(sum(np.count_nonzero(np.unique(pair["labels"])) for pair in used)),
         "held_out_images": int(held_out.sum()),
         "held_out_ap50": round(float(metrics.average_precision(at_half).mean()), 4),
         "held_out_ap_mean": round(float(metrics.average_precision(after).groupby(after["image"]).mean().mean()), 4),

@@ -107,7 +107,7 @@ def ring_power(
     return sums
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 def windowed_ring_power(
     spectrum: npt.NDArray[np.complex64], rings: npt.NDArray[np.int16], width: int, number: int
 ) -> npt.NDArray[np.float64]:
@@ -136,7 +136,7 @@ def windowed_ring_power(
     return sums
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
 def _window_row(
     row: npt.NDArray[np.complex64], mirror: npt.NDArray[np.complex64], width: int, windowed: npt.NDArray[np.complex64]
 ) -> None:
