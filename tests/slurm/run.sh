@@ -41,7 +41,10 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 tests/slurm/up.sh "$state" "$accounting"
-"$python" -m pytest tests/slurm --durations=5
+# The shorter form leaves out the node that goes down, which waits for Slurm to notice.
+chosen=()
+if [ "$accounting" = none ]; then chosen=(-k "not node_that_went_down"); fi
+"$python" -m pytest tests/slurm --durations=5 "${chosen[@]}"
 
 if [ "$accounting" = slurmdbd ]; then
     PYTHONPATH=tests/slurm/poll${PYTHONPATH:+:$PYTHONPATH} "$python" tests/slurm/overhead.py

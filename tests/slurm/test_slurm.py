@@ -206,6 +206,12 @@ def killed(finished):
     return said
 
 
+def segment_again(undisturbed):
+    """The undisturbed campaign with the config that the killed one went on with."""
+    smooth(undisturbed, 2.0)
+    locally(undisturbed, *SEGMENTED["P1"], *SEGMENTED["P2"])
+
+
 def test_unlock_refuses_while_jobs_outlive_their_run(killed):
     assert len(killed["jobs"]) == 2
     assert "LockException" in killed["again"]
@@ -222,8 +228,7 @@ def test_a_run_that_was_killed_goes_on_and_redoes_no_finished_well(killed, finis
     fields = [call["field"] for call in calls(finished)]
     assert len(set(fields)) == len(WELLS)
     assert len(fields) == len(WELLS) + 1  # the one on which the cancelled job was at work
-    smooth(undisturbed, 2.0)
-    locally(undisturbed, *SEGMENTED["P1"], *SEGMENTED["P2"])
+    segment_again(undisturbed)
     assert_equal_tables(finished, undisturbed, "segment/P1/part-*.parquet")
 
 
@@ -254,4 +259,5 @@ def test_jobs_of_a_node_that_went_down_are_done_again(killed, finished, undistur
     fields = [call["field"] for call in calls(finished)]
     assert len(set(fields)) == len(WELLS)
     assert len(fields) == len(WELLS) + 2  # those on which the two jobs were at work
+    segment_again(undisturbed)
     assert_equal_tables(finished, undisturbed, "segment/P2/part-*.parquet")
