@@ -107,6 +107,7 @@ def ring_power(
     return sums
 
 
+# Without fast maths, by which this had other last digits in the process that compiled it than loaded from the cache.
 @njit(cache=True)
 def windowed_ring_power(
     spectrum: npt.NDArray[np.complex64], rings: npt.NDArray[np.int16], width: int, number: int
