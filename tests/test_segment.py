@@ -54,6 +54,16 @@ def test_object_table_is_that_of_a_loop(seed):
     pd.testing.assert_frame_equal(table, expected)
 
 
+@pytest.mark.parametrize("background", [0, 7])
+def test_object_table_takes_the_largest_numbers(background):
+    labels = {name: np.full((5, 6), background, np.int32) for name in COMPARTMENTS}
+    for image in labels.values():
+        image[1:3, 2:4] = np.iinfo(np.int32).max
+    table = object_table(labels)
+    expected = pd.DataFrame(naive_objects(labels), columns=table.columns).astype(table.dtypes)
+    pd.testing.assert_frame_equal(table, expected)
+
+
 def test_object_table_of_a_real_field_is_that_of_a_loop(real):
     table = object_table(real[1])
     expected = pd.DataFrame(naive_objects(real[1]), columns=table.columns).astype(table.dtypes)

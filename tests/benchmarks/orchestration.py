@@ -155,7 +155,7 @@ def write_real_plates(folder: Path) -> None:
         for well in wells[:: len(wells) // n_wells][:n_wells]:
             for channel in (1, 2):
                 file = f"Channel{channel}-{well}.tif"
-                (folder / "images" / name / file).symlink_to(images() / file)
+                shutil.copy(images() / file, folder / "images" / name / file)
     platemap = str(ROOT / "resources" / "bbbc013" / "platemap.csv")
     write_sheet(folder, {name: {"platemap": platemap} for name in ("warm", "few", "many")})
 

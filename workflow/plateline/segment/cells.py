@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 from scipy import ndimage as ndi
-from skimage.segmentation import expand_labels, watershed
+from skimage.segmentation import expand_labels
 
 from plateline.errors import ConfigError
 from plateline.segment.labels import Labels
+from plateline.segment.watershed import watershed
 
 # How far from nuclei, in pixels, the usual brightness of cells is taken at most. Beyond, there may be no cell.
 _USUAL_PX = 12
@@ -164,11 +165,19 @@ def _grow(
     if method == "ring" or not scaled:
         return expand_labels(nuclei, grow_px)
     # A nucleus without any cytoplasm would drop out of every ratio, and such cells are the dim ones.
-    seeds, brightness = expand_labels(nuclei, min(1.0, grow_px)), np.max(scaled, axis=0)
+    seeds, brightness = _ringed(nuclei) if grow_px >= 1 else nuclei, np.max(scaled, axis=0)
     mask = near & (brightness > share) | (seeds > 0)
     if method == "watershed":
-        return watershed(-brightness, seeds, mask=mask)
+        return watershed(seeds, brightness, mask)
     return propagate(seeds, brightness, mask, regularisation=regularisation)
+
+
+def _ringed(nuclei: Labels) -> Labels:
+    """Nuclei with the free pixels above, left, right and below theirs; where two touch, in this order."""
+    rim = np.pad(nuclei, 1)
+    for side in (rim[2:, 1:-1], rim[1:-1, 2:], rim[1:-1, :-2], rim[:-2, 1:-1]):
+        nuclei = np.where(nuclei > 0, nuclei, side)
+    return nuclei
 
 
 def _brightness(channel: Pixels, around: Mask) -> Pixels | None:

@@ -1,4 +1,4 @@
-"""What a segmenter must return and what is kept of it: label images, and one table row per object.
+"""What a segmenter must return: label images of one field.
 
 Owns the contract of every segmenter (`check_labels`): label images of one field in which the same number is the same
 cell. It knows no well and no plate, and leaves out nothing for touching the border: `profile` decides that.
@@ -6,11 +6,10 @@ cell. It knows no well and no plate, and leaves out nothing for touching the bor
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from numba import njit
 
 from plateline.errors import ImageError, LabelError
-from plateline.identity import COMPARTMENTS, NO_FIELD
+from plateline.identity import COMPARTMENTS
 
 Labels = npt.NDArray[np.int32]
 
@@ -79,42 +78,6 @@ def _renumber(labels):
     return found
 
 
-def object_table(labels: dict[str, npt.NDArray]) -> pd.DataFrame:
-    """One row per object and compartment, sorted by number, then nuclei, cells, cytoplasm.
-
-    Parameters
-    ----------
-    labels : dict of str to (Y, X) int32
-        ``nuclei, cells, cytoplasm``, and if the method gives it ``confidence``, (Y, X) float32 from 0 to 1. Numbers may
-        have gaps.
-
-    Returns
-    -------
-    pd.DataFrame
-        ``Metadata_ObjectNumber``, ``compartment`` (``nuclei | cells | cytoplasm``), ``parent`` (number of the nucleus;
-        0 for nuclei), ``centroid_y, centroid_x`` (mean of its pixels, counted from 0), ``box_y0, box_x0, box_y1,
-        box_x1`` (the last two one past the object), ``area`` (pixels), ``touches_border`` (has a pixel on the edge of
-        the field), ``confidence`` (of nuclei, mean over their pixels; NaN where the method gives none). No row for a
-        compartment without pixels; without objects an empty table with the same columns and dtypes.
-    """
-    confidence = {"nuclei": labels.get("confidence")}
-    tables = [_objects(labels[compartment], compartment, confidence.get(compartment)) for compartment in COMPARTMENTS]
-    table = pd.concat(tables, ignore_index=True)
-    order = np.lexsort((table.index, table["Metadata_ObjectNumber"]))
-    return table.iloc[order].reset_index(drop=True)
-
-
-def no_objects() -> pd.DataFrame:
-    """The objects of a part without wells: all columns, no row."""
-    return object_table(dict.fromkeys(COMPARTMENTS, np.zeros((1, 1), np.int32))).assign(**NO_FIELD)
-
-
-def no_fields() -> pd.DataFrame:
-    """The fields of a part without wells: all columns, no row."""
-    texts = {"checksum": "", "status": "", "reason": ""}
-    return pd.DataFrame(index=range(0)).assign(**NO_FIELD, **texts, n_nuclei=0)
-
-
 def check_labels(labels: dict[str, npt.NDArray], shape: tuple[int, int], *, where: str) -> dict[str, npt.NDArray]:
     """What a segmenter returned, once it keeps the contract.
 
@@ -171,36 +134,6 @@ def _check_pairs(labels: dict[str, Labels], where: str) -> None:
                 "for the same cell in nuclei, cells and cytoplasm; correct the segmenter"
             )
             raise LabelError(msg)
-
-
-def _objects(labels: Labels, compartment: str, confidence: npt.NDArray[np.float32] | None) -> pd.DataFrame:
-    """Rows of `object_table` for one compartment."""
-    flat = np.flatnonzero(labels)
-    numbers, index = np.unique(labels.ravel()[flat], return_inverse=True)
-    y, x = np.divmod(flat, labels.shape[1])
-    box = np.zeros((numbers.size, 4), np.int64)
-    box[:, :2] = labels.shape
-    for first, last, place in ((0, 2, y), (1, 3, x)):
-        np.minimum.at(box[:, first], index, place)
-        np.maximum.at(box[:, last], index, place + 1)
-    area = np.bincount(index, minlength=numbers.size)
-    sure = np.full(flat.size, np.nan) if confidence is None else confidence.ravel()[flat]
-    return pd.DataFrame(
-        {
-            "Metadata_ObjectNumber": numbers.astype(np.int64),
-            "compartment": pd.Series([compartment] * numbers.size, dtype=object),
-            "parent": numbers.astype(np.int64) if compartment != "nuclei" else np.zeros(numbers.size, np.int64),
-            "centroid_y": np.bincount(index, y, numbers.size) / area,
-            "centroid_x": np.bincount(index, x, numbers.size) / area,
-            "box_y0": box[:, 0],
-            "box_x0": box[:, 1],
-            "box_y1": box[:, 2],
-            "box_x1": box[:, 3],
-            "area": area.astype(np.int64),
-            "touches_border": (box[:, :2] == 0).any(axis=1) | (box[:, 2:] == labels.shape).any(axis=1),
-            "confidence": np.bincount(index, sure, numbers.size) / area,
-        }
-    )
 
 
 def _check_label_image(labels: dict[str, npt.NDArray], compartment: str, shape: tuple[int, int], where: str) -> Labels:
