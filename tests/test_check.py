@@ -265,7 +265,10 @@ def test_a_model_that_is_no_file_is_refused(tmp_path):
             {"ensemble": ["adaptive", "otsu"], "method": "otsu"},
             r"config: segment\.ensemble: got 'otsu', which is segment\.method or stands twice; expected other methods than",
         ),
-        ({"ensemble": ["adaptive", "plateline.segment.classical:adaptive"]}, r"got 'adaptive', which is .* stands twice"),
+        (
+            {"ensemble": ["adaptive", "plateline.segment.classical:adaptive"]},
+            r"got 'adaptive', which is .* stands twice",
+        ),
         (
             {"ensemble": ["lab:a", "otsu", "lab:b"], "method": "flow", "custom": {"x": 1}},
             r"segment\.ensemble: lab:a and lab:b would share segment\.custom, got \{'x': 1\}; expected one import path",
@@ -274,7 +277,10 @@ def test_a_model_that_is_no_file_is_refused(tmp_path):
             {"ensemble": ["flow"], "flow": {"model": "absent.safetensors"}},
             r"segment: model: no file 'absent\.safetensors'; expected the weights of method flow",
         ),
-        ({"ensemble": ["flow"], "flow": {"model": "fit"}}, r"segment\.flow\.model is 'fit': got segment\.fit with method"),
+        (
+            {"ensemble": ["flow"], "flow": {"model": "fit"}},
+            r"segment\.flow\.model is 'fit': got segment\.fit with method",
+        ),
     ],
 )
 def test_an_ensemble_that_cannot_be_meant_is_refused(segment, message):

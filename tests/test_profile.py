@@ -121,7 +121,9 @@ def test_a_field_on_which_the_methods_disagree_is_excluded_after_all_other_reaso
         ("B01", 1): apart,
         ("B01", 2): apart,
     }
-    assert failure.startswith("4 of 12 fields are bad, more than profile.max_bad_fields = 0.33; most often: segment: meth")
+    assert failure.startswith(
+        "4 of 12 fields are bad, more than profile.max_bad_fields = 0.33; most often: segment: meth"
+    )
     for without in (fields.drop(columns="disagreement"), fields.assign(disagreement=np.nan)):
         assert (judge_fields(without, flags, **limits, max_disagreement=0.0)[0]["reason"] != "").sum() == 2
     assert (judge_fields(fields, flags, **limits)[0]["reason"] != "").sum() == 2

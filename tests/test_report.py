@@ -147,7 +147,17 @@ def make_gallery(n_channels=2, n_wells=3, size=64):
     ]
 
 
-def plate_of(wells, *, gallery=(), channels=("DNA", "GFP"), readouts=READOUTS, assay=None, ledger=None, plate="P1", segmented=None):
+def plate_of(
+    wells,
+    *,
+    gallery=(),
+    channels=("DNA", "GFP"),
+    readouts=READOUTS,
+    assay=None,
+    ledger=None,
+    plate="P1",
+    segmented=None,
+):
     tables = {
         "wells": wells,
         "assay": make_assay() if assay is None else assay,

@@ -327,8 +327,9 @@ def approval_of(plate: str) -> Path:
 
 
 def segment_digest(config: dict, line: dict[str, str]) -> str:
-    """Digest of the section of `segment` as a plate sees it, weights included."""
-    return sha256(json.dumps(settings.section(config, "segment", "part", line)).encode()).hexdigest()[:32]
+    """Digest of the section of `segment` as a plate sees it, weights included; an ensemble changes no label."""
+    section = settings.section(config, "segment", "part", line) | {"ensemble": []}
+    return sha256(json.dumps(section).encode()).hexdigest()[:32]
 
 
 def _is_approved(config: dict, line: dict[str, str]) -> bool:

@@ -59,7 +59,8 @@ def preview(plate: str, *, wells: list[str], names: list[str], seed: int) -> str
     channels = [section["nuclei_channel"], *section["cell_channels"]]
     channel_numbers(source.channels, channels, key="segment", plate=plate)
     shots, facts = _take(config, line, source, channels, wells=wells, seed=seed)
-    wanted = dict.fromkeys(names or [section["method"], *SHIPPED])
+    members = [member["method"] for member in section["ensemble"]]
+    wanted = dict.fromkeys(names or [section["method"], *members, *SHIPPED])
     found, refused = _segment(shots, {name: _section_of(config, line, name) for name in wanted}, source, plate)
     shown = section["method"] in shots[0]["labels"]
     words = facts | {"plate": plate, "method": section["method"], "refused": refused}
