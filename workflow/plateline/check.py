@@ -80,10 +80,11 @@ def _check_ensemble(config: dict, where: str) -> None:
             "import path, or none of these options"
         )
         raise ConfigError(msg)
-    if config["profile"]["max_disagreement"] < 1 and not members:
+    most = config["profile"]["max_disagreement"]
+    if most < 1 and not members:
         msg = (
-            f"{where}: profile.max_disagreement: got {config['profile']['max_disagreement']:g}, but nothing is compared; "
-            f"expected 1, or methods in segment.ensemble beside {method}"
+            f"{where}: profile.max_disagreement: got {most:g}, but nothing is compared; expected 1, or methods in "
+            f"segment.ensemble beside {method}"
         )
         raise ConfigError(msg)
 
@@ -259,7 +260,7 @@ def check_modality(sheet: list[dict[str, str]], config: dict) -> None:
 
 
 def _modalities(config: dict, line: dict[str, str], method: str) -> list[str]:
-    """What the network of a known method was, or will be, trained on; nothing where that is not to be seen from here."""
+    """What the network of a known method was, or will be, trained on; nothing where that is not to be seen here."""
     model = settings.model_of(config, "segment", line, method)
     if not model or method not in methods.SEGMENTERS or sheets.is_imported(line):
         return []
