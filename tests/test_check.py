@@ -332,6 +332,14 @@ def test_a_network_that_was_not_trained_on_such_images_is_refused_before_a_run(l
     check.check_modality([line | {"segment.modality": "fluorescence"}], config)
 
 
+def test_an_ensemble_needs_no_new_approval(line):
+    digests = [
+        check.segment_digest(fill_defaults(changed(f"segment/{key}", value), SCHEMA), line)
+        for key, value in (("method", "otsu"), ("ensemble", ["adaptive"]), ("otsu", {"smooth_px": 3}))
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_a_model_without_its_card_beside_it_is_left_to_the_job(line):
     Path("own.safetensors").touch()
     segment = {"nuclei_channel": "DNA", "modality": "phase", "method": "flow", "flow": {"model": "own.safetensors"}}

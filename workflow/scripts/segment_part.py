@@ -4,29 +4,17 @@ from functools import partial
 
 import pandas as pd
 
-from plateline import compute, flatfield, ledger, log, methods, segment, store
+from plateline import compute, flatfield, ledger, log, methods, segment, segmenters, store
 from plateline.identity import COMPARTMENTS, FIELD, channel_numbers
 
 plate, section, code = snakemake.wildcards.plate, snakemake.params.section, snakemake.params.code
-
-
-def load_segmenters(section, models):
-    """The method and the members of the ensemble, with options, by name; and the checksums of their models."""
-    files, found, checksums = iter(models), {}, []
-    for chosen in (section, *section["ensemble"]):
-        name, has_model = chosen["method"], chosen["options"].get("model") is not None
-        function, file = methods.load("segment", name), next(files) if has_model else ""
-        model = store.read_model(file) if file and name in methods.SEGMENTERS else None
-        found[name] = function, segment.options_of(function, section | chosen, model)
-        checksums.append(model["checksum"] if model else "")
-    return found, checksums
+names = segmenters.names_of(section)
 
 
 def segment_well(well, *, fields, flat, models, section, code, zarr):
     """Objects of a well, and its fields: labels written where the field is good, taken back where it is not."""
-    segmenters, checksums = load_segmenters(section, models)
-    wanted = [section["nuclei_channel"], *section["cell_channels"]]
-    objects, rows = [segment.no_objects()], []
+    found, checksums = segmenters.load_ensemble(section, models)
+    wanted, objects, rows = [section["nuclei_channel"], *section["cell_channels"]], [segment.no_objects()], []
     for field in fields[fields["Metadata_Well"] == well].to_dict("records"):
         place, identity = [field[name] for name in FIELD[1:]], {name: field[name] for name in FIELD}
         row = identity | {"Metadata_Key": "", "checksum": "", "status": field["status"], "reason": field["reason"]}
@@ -39,7 +27,7 @@ def segment_well(well, *, fields, flat, models, section, code, zarr):
             continue
         chosen = channel_numbers(field["channels"].split("|"), wanted, key="segment", plate=field["Metadata_Plate"])
         image, where, size = image[chosen], f"plate {identity}", field["pixel_size_um"]
-        ready = {n: partial(f, **segment.in_pixels(given, size, where=where)) for n, (f, given) in segmenters.items()}
+        ready = {n: partial(f, **segment.in_pixels(given, size, where=where)) for n, (f, given) in found.items()}
         labels = segment.segment_field(image, ready.pop(section["method"]), cells=section["cells"], where=where)
         apart = segment.compare_nuclei(image, labels["nuclei"], ready, where=where)
         key = store.chain(section, code, field["Metadata_Key"], flat["key"], *checksums)
@@ -50,13 +38,12 @@ def segment_well(well, *, fields, flat, models, section, code, zarr):
     return {"objects": pd.concat(objects), "fields": pd.DataFrame(rows)}
 
 
-names = [chosen["method"] for chosen in (section, *section["ensemble"])]
 with log.job(snakemake) as counts, compute.devices(methods.gpus(names, snakemake.resources)) as devices:
     fields = store.read_table(snakemake.input.fields)
     made = store.provenance(snakemake.params, snakemake.input)
     flat = store.read_flatfield(snakemake.input.flatfield, plate)
-    models, zarr = list(snakemake.input.models), store.images_of(plate)
-    work = partial(segment_well, fields=fields, flat=flat, models=models, section=section, code=code, zarr=zarr)
+    known = {"fields": fields, "flat": flat, "models": [*snakemake.input.models], "zarr": store.images_of(plate)}
+    work = partial(segment_well, **known, section=section, code=code)
     with store.part(snakemake.output.table, made["key"], sorted(set(fields["Metadata_Well"]))) as part:
         for well, tables in compute.map_wells(work, part.todo, workers=snakemake.threads, devices=devices):
             part.commit(well, tables)

@@ -18,7 +18,19 @@ import jsonschema
 from plateline import config as settings
 from plateline import measure, methods, readouts, run
 from plateline import sheet as sheets
+from plateline.check.segmenters import check_ensemble, check_modality
 from plateline.errors import ConfigError
+
+__all__ = [
+    "approval_of",
+    "check_approved",
+    "check_config",
+    "check_modality",
+    "check_records",
+    "check_sheet",
+    "check_writable",
+    "segment_digest",
+]
 
 
 def check_config(config: dict, schema: dict, where: str = "config") -> None:
@@ -42,7 +54,7 @@ def check_config(config: dict, schema: dict, where: str = "config") -> None:
     filled = settings.fill_defaults(config, schema)
     for stage in methods.TABLES:
         _check_method(filled, stage, where)
-    _check_ensemble(filled, where)
+    check_ensemble(filled, where)
     _check_channels(filled, where)
     _check_readouts(filled, where)
     listed = filled["profile"]["exclude_list"]
@@ -61,32 +73,6 @@ def _check_method(config: dict, stage: str, where: str) -> None:
         elif model and not Path(model).is_file():
             msg = f"{where}: {stage}: model: no file {model!r}; expected the weights of method {method}"
             raise ConfigError(msg)
-
-
-def _check_ensemble(config: dict, where: str) -> None:
-    """The methods of an ensemble are different ones, each with options of its own; a limit needs an ensemble."""
-    method, members, custom = (config["segment"][key] for key in ("method", "ensemble", "custom"))
-    counts = Counter(methods.target("segment", name) for name in (method, *members))
-    if twice := [name for name in members if counts[methods.target("segment", name)] > 1]:
-        msg = (
-            f"{where}: segment.ensemble: got {twice[0]!r}, which is segment.method or stands twice; expected other "
-            f"methods than {method}, each once"
-        )
-        raise ConfigError(msg)
-    own = [name for name in (method, *members) if name not in methods.SEGMENTERS]
-    if len(own) > 1 and custom:
-        msg = (
-            f"{where}: segment.ensemble: {' and '.join(own)} would share segment.custom, got {custom}; expected one "
-            "import path, or none of these options"
-        )
-        raise ConfigError(msg)
-    most = config["profile"]["max_disagreement"]
-    if most < 1 and not members:
-        msg = (
-            f"{where}: profile.max_disagreement: got {most:g}, but nothing is compared; expected 1, or methods in "
-            f"segment.ensemble beside {method}"
-        )
-        raise ConfigError(msg)
 
 
 def _check_fit(config: dict, method: str, where: str) -> None:
@@ -226,50 +212,6 @@ def check_approved(sheet: list[dict[str, str]], config: dict) -> None:
         raise ConfigError(msg)
 
 
-def check_modality(sheet: list[dict[str, str]], config: dict) -> None:
-    """Refuse a run with a network whose card does not list how the images were taken.
-
-    Parameters
-    ----------
-    sheet : list of dict
-        Lines with defaults filled in.
-    config : dict
-        With defaults; `segment.modality` says how.
-
-    Raises
-    ------
-    ConfigError
-        Naming the plate, the method and its key, and what it was trained on.
-
-    Notes
-    -----
-    A preview is not refused: it shows the other methods. Of a model without its card beside it the job tells.
-    """
-    for line in sheet:
-        chosen = settings.override(config, line)["segment"]
-        names = [chosen["method"], *settings.members_of(config, "segment", line)] if line["use"] == "yes" else []
-        for key, name in zip(("method", *["ensemble"] * len(names)), names, strict=False):
-            trained = _modalities(config, line, name)
-            if trained and chosen["modality"] not in trained:
-                msg = (
-                    f"plate {line['plate']}: segment.{key}: the model of {name} was trained on {', '.join(trained)}, "
-                    f"but segment.modality is {chosen['modality']}; expected another method, or a model trained on "
-                    "such images (segment.fit); plateline preview shows which methods run"
-                )
-                raise ConfigError(msg)
-
-
-def _modalities(config: dict, line: dict[str, str], method: str) -> list[str]:
-    """What the network of a known method was, or will be, trained on; nothing where that is not to be seen here."""
-    model = settings.model_of(config, "segment", line, method)
-    if not model or method not in methods.SEGMENTERS or sheets.is_imported(line):
-        return []
-    if model == settings.FITTED:
-        return config["segment"]["fit"]["modalities"]
-    card = Path(model).with_suffix(".json")
-    return json.loads(card.read_text())["modalities"] if card.is_file() else []
-
-
 def check_records() -> None:
     """Refuse results without Snakemake's records of what made them: any change would go unnoticed.
 
@@ -329,7 +271,8 @@ def approval_of(plate: str) -> Path:
 
 def segment_digest(config: dict, line: dict[str, str]) -> str:
     """Digest of the section of `segment` as a plate sees it, weights included; an ensemble changes no label."""
-    section = settings.section(config, "segment", "part", line) | {"ensemble": []}
+    section = settings.section(config, "segment", "part", line)
+    del section["ensemble"]
     return sha256(json.dumps(section).encode()).hexdigest()[:32]
 
 
