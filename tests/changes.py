@@ -65,6 +65,7 @@ CHANGES = {
     "qc.plate.drift_correlation": (0.9, ["qc_plate"]),
     "qc.plate.roles.DNA": ("GFP", ["qc_plate"]),
     "segment.method": ("plateline.segment.classical:otsu", ["segment_part"]),
+    "segment.ensemble": (["adaptive"], ["segment_part"]),
     # The toy's method has no network, and nothing is trained for it.
     "segment.modality": ("phase", ["segment_part"]),
     **{
@@ -149,6 +150,7 @@ CHANGES = {
     "profile.exclude_flags": (["blank"], ["profile_plate"]),
     "profile.exclude_list": ("excluded.csv", ["profile_plate"]),
     "profile.max_bad_fields": (0.9, ["profile_plate"]),
+    "profile.max_disagreement": (0.5, ["profile_plate"]),
     "profile.min_cells": (4, ["profile_plate"]),
     "profile.min_fields": (2, ["profile_plate"]),
     # No plate of the toy starts from a table.
@@ -220,6 +222,9 @@ CHANGES = {
     "report.plate.gallery_px": (64, ["report_plate"]),
     "report.screen.top_treatments": (5, ["report_screen"]),
 }
+
+# Keys that are refused where another key is as in the toy: test_workflow_ensemble.py changes them.
+REFUSED_ALONE = {"profile.max_disagreement"}
 
 
 def leaves(schema, path=""):

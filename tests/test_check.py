@@ -255,6 +255,97 @@ def test_a_model_that_is_no_file_is_refused(tmp_path):
     check.check_config(OWN | {"segment": segment}, SCHEMA)
 
 
+@pytest.mark.parametrize(
+    ("segment", "message"),
+    [
+        ({"ensemble": ["otzu"]}, r"segment: unknown method 'otzu'; known are flow"),
+        ({"ensemble": ["flow", "flow"]}, r"segment\.ensemble: got \['flow', 'flow'\]"),
+        ({"ensemble": "flow"}, r"segment\.ensemble: got 'flow'; expected array"),
+        (
+            {"ensemble": ["adaptive", "otsu"], "method": "otsu"},
+            r"config: segment\.ensemble: got 'otsu', which is segment\.method or stands twice; expected other methods",
+        ),
+        (
+            {"ensemble": ["adaptive", "plateline.segment.classical:adaptive"]},
+            r"got 'adaptive', which is .* stands twice",
+        ),
+        (
+            {"ensemble": ["lab:a", "otsu", "lab:b"], "method": "flow", "custom": {"x": 1}},
+            r"segment\.ensemble: lab:a and lab:b would share segment\.custom, got \{'x': 1\}; expected one import path",
+        ),
+        (
+            {"ensemble": ["flow"], "flow": {"model": "absent.safetensors"}},
+            r"segment: model: no file 'absent\.safetensors'; expected the weights of method flow",
+        ),
+        (
+            {"ensemble": ["flow"], "flow": {"model": "fit"}},
+            r"segment\.flow\.model is 'fit': got segment\.fit with method",
+        ),
+    ],
+)
+def test_an_ensemble_that_cannot_be_meant_is_refused(segment, message):
+    with pytest.raises(ConfigError, match=message):
+        check.check_config(OWN | {"segment": OWN["segment"] | segment}, SCHEMA)
+
+
+def test_an_ensemble_of_networks_plugins_and_one_import_path_is_meant():
+    ensemble = {"ensemble": ["adaptive", "distance", "cellpose", "lab:a"], "custom": {"x": 1}}
+    config = OWN | {"segment": OWN["segment"] | ensemble, "profile": OWN["profile"] | {"max_disagreement": 0.5}}
+    check.check_config(config, SCHEMA)
+    two_paths = OWN["segment"] | {"ensemble": ["lab:a", "lab:b"]}
+    check.check_config(OWN | {"segment": two_paths}, SCHEMA)
+
+
+def test_a_limit_of_disagreement_needs_an_ensemble(line):
+    config = changed("profile/max_disagreement", 0.3)
+    with pytest.raises(
+        ConfigError,
+        match=r"config: profile\.max_disagreement: got 0\.3, but nothing is compared; expected 1, or methods in "
+        r"segment\.ensemble beside ",
+    ):
+        check.check_config(config, SCHEMA)
+    filled = fill_defaults(config, SCHEMA)
+    check.check_sheet([line | {"segment.ensemble": '["adaptive"]'}], LINES, filled, SCHEMA)
+    with pytest.raises(ConfigError, match=r"plate P1: profile\.max_disagreement: got 0\.3, but nothing is compared"):
+        check.check_sheet([line], LINES, filled, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("segment", "message"),
+    [
+        ({"method": "boundary"}, r"plate P1: segment\.method: the model of boundary was trained on fluorescence, but "),
+        (
+            {"method": "otsu", "ensemble": ["adaptive", "distance"]},
+            r"segment\.ensemble: the model of distance was trained on fluorescence, but segment\.modality is phase",
+        ),
+        (
+            {"method": "otsu", "ensemble": ["flow"], "flow": {"model": "fit"}},
+            r"segment\.ensemble: the model of flow was trained on fluorescence",
+        ),
+    ],
+)
+def test_a_network_that_was_not_trained_on_such_images_is_refused_before_a_run(line, segment, message):
+    config = fill_defaults(OWN | {"segment": {"nuclei_channel": "DNA", "modality": "phase"} | segment}, SCHEMA)
+    with pytest.raises(ConfigError, match=message):
+        check.check_modality([line], config)
+    check.check_modality([line | {"use": "no: broken"}], config)
+    check.check_modality([line | {"segment.modality": "fluorescence"}], config)
+
+
+def test_an_ensemble_needs_no_new_approval(line):
+    digests = [
+        check.segment_digest(fill_defaults(changed(f"segment/{key}", value), SCHEMA), line)
+        for key, value in (("method", "otsu"), ("ensemble", ["adaptive"]), ("otsu", {"smooth_px": 3}))
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_model_without_its_card_beside_it_is_left_to_the_job(line):
+    Path("own.safetensors").touch()
+    segment = {"nuclei_channel": "DNA", "modality": "phase", "method": "flow", "flow": {"model": "own.safetensors"}}
+    check.check_modality([line], fill_defaults(OWN | {"segment": segment}, SCHEMA))
+
+
 def test_features_are_found_in_quantities_gates_and_readouts():
     trees = readouts.parse(
         {"ratio": "Nuclei_A / (Cells_B + 1)"}, {"big": "Nuclei_C > 3 and ratio > negative:q9"}, {"x": "mean(Cells_D)"}

@@ -109,5 +109,10 @@ def test_the_devices_stand_in_the_log(monkeypatch, caplog):
     [("flow", 2), ("cellpose", 2), ("re:compile", 2), ("otsu", 0), ("plateline.segment.classical:adaptive", 0)],
 )
 def test_a_segmenter_without_a_network_takes_none(name, taken):
-    assert methods.gpus(name, {"gpu": 2}) == taken
-    assert methods.gpus(name, {}) == 0
+    assert methods.gpus([name], {"gpu": 2}) == taken
+    assert methods.gpus([name], {}) == 0
+
+
+def test_a_network_in_an_ensemble_takes_what_is_given():
+    assert methods.gpus(["otsu", "adaptive"], {"gpu": 2}) == 0
+    assert methods.gpus(["otsu", "flow", "adaptive"], {"gpu": 2}) == 2

@@ -122,6 +122,7 @@ def test_the_block_of_the_chosen_method_only():
     assert found == {
         "cell_channels": ["FKHR"],
         "cells": OWN["segment"]["cells"],
+        "ensemble": [],
         "method": "otsu",
         "nuclei_channel": "DNA",
         "options": OWN["segment"]["otsu"],
@@ -140,6 +141,23 @@ def test_a_custom_method_has_the_custom_block():
     layout = {**OWN, "ingest": OWN["ingest"] | {"custom": {"b": 2}}}
     assert config.section(layout, "ingest", "part", LINE | {"layout": "lab.module"})["options"] == {"b": 2}
     assert "regex" in config.section(layout, "ingest", "part", LINE)["options"]
+
+
+def test_each_method_of_an_ensemble_has_its_own_block_and_weights(tmp_path):
+    weights = tmp_path / "net.safetensors"
+    own = OWN["segment"] | {"flow": {"model": str(weights), "steps": 9}, "custom": {"a": 1}, "stardist": {"overlap": 1}}
+    own["ensemble"] = ["flow", "lab:x"]
+    found = []
+    for content in (b"one", b"two"):
+        weights.write_bytes(content)
+        found.append(config.section({**OWN, "segment": own}, "segment", "part", LINE))
+    first, second = (section.pop("ensemble") for section in found)
+    assert first[0] | {"model_digest": ""} == {"method": "flow", "options": own["flow"], "model_digest": ""}
+    assert first[1] == second[1] == {"method": "lab:x", "options": {"a": 1}}
+    assert first[0]["model_digest"] != second[0]["model_digest"]
+    without = config.section(OWN, "segment", "part", LINE)
+    assert found[0] == found[1] == {key: value for key, value in without.items() if key != "ensemble"}
+    assert config.members_of({"classify": {"ensemble": 5}}, "classify") == []
 
 
 def test_the_block_of_the_own_grain_only():
@@ -338,6 +356,24 @@ def test_only_the_chosen_methods_module_counts(package, monkeypatch):
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, True]
 
 
+def test_the_modules_of_an_ensemble_count_too(package, monkeypatch):
+    (package / "other.py").write_text("def otsu(): pass\n")
+    monkeypatch.setitem(methods.SEGMENTERS, "other", "plateline.other:otsu")
+    Path("lab_member.py").write_text("def method(image):\n    return image\n")
+
+    def of(*names):
+        config.code_digest.cache_clear()
+        return config.code_digest("segment", *names)
+
+    before = of("otsu"), of("otsu", "other"), of("otsu", "lab_member:method")
+    append(package / "other.py", "EDITED = 1\n")
+    append(Path("lab_member.py"), "EDITED = 1\n")
+    after = of("otsu"), of("otsu", "other"), of("otsu", "lab_member:method")
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, False]
+    own = {"segment": {"method": "otsu", "ensemble": ["lab_member:method", "other"]}}
+    assert [file.name for file in config.method_files(own)] == ["lab_member.py"]
+
+
 @pytest.mark.parametrize("with_init", [True, False, None])
 def test_a_labs_own_file_counts(package, with_init):
     folder = Path("lab_folder") if with_init is not None else Path()
@@ -533,6 +569,19 @@ def test_the_door_of_tables_counts_for_the_plates_that_use_it():
 )
 def test_a_model_is_shipped_trained_or_given(segment, expected):
     assert config.model_of({"segment": segment}, "segment") == expected
+
+
+def test_the_models_of_an_ensemble_follow_that_of_the_method():
+    blocks = {"flow": {"model": "fit"}, "distance": {"model": ""}, "otsu": {}, "custom": {"model": "own.pt"}}
+    shipped = str(config.SHIPPED / "distance.safetensors")
+    for method, ensemble, expected in (
+        ("otsu", [], []),
+        ("otsu", ["distance"], [shipped]),
+        ("distance", ["otsu", "lab:net", "flow"], [shipped, "own.pt", config.FITTED]),
+    ):
+        own = {"segment": blocks | {"method": method, "ensemble": ensemble}}
+        assert config.models_of(own, "segment") == expected
+    assert config.models_of(own, "segment", {"segment.ensemble": '["otsu"]'}) == [shipped]
 
 
 def test_a_training_depends_on_its_own_block_alone_and_what_uses_it_on_the_file():

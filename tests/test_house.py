@@ -43,7 +43,8 @@ DOORS = (
     "methods.py",
     "log.py",
     "cli/",
-    "check.py",
+    "check/",
+    "segmenters.py",
 )
 GROUND = [name for name in MODULES if not name.startswith(DOORS)]
 # What every cluster job imports before anything else.
@@ -67,7 +68,7 @@ TECHNOLOGY = {
     "tables/delimited.py": {"pyarrow"},
     "tables/source.py": {"numpy", "pandas", "pyarrow"},
     "compute/cluster.py": {"distributed"},
-    "check.py": {"jsonschema"},
+    "check/__init__.py": {"jsonschema"},
     "cli/campaign.py": {"yaml"},
 }
 

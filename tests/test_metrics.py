@@ -146,6 +146,35 @@ def test_numbers_orientation_and_direction_change_no_count(seed):
     pd.testing.assert_frame_equal(swapped[plain.columns], plain)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_disagreement_is_that_of_a_loop_whatever_the_order_numbers_and_axes(seed):
+    first = random_labels(seed)
+    images = [first, noisy(first, seed), random_labels(seed + 50), noisy(first, seed + 1)][: 2 + seed % 3]
+    apart = []
+    for one in range(len(images)):
+        for other in range(one):
+            same = naive_greedy(naive_pairs(images[one], images[other]), 0.5 + 1e-9)
+            n = sum(np.unique(image[image > 0]).size for image in (images[one], images[other]))
+            apart.append((n - 2 * same) / n)
+    # A threshold right above a half, where an object has one partner.
+    found = metrics.disagreement(images, 0.5 + 1e-9)
+    assert found == pytest.approx(sum(apart) / len(apart), abs=1e-12)
+    rng = np.random.default_rng(seed)
+    numbers = np.append(0, rng.permutation(5000) + 1)
+    changed = [numbers[image].T for image in rng.permutation(images)]
+    assert metrics.disagreement(changed, 0.5 + 1e-9) == found
+    assert metrics.disagreement(changed) == metrics.disagreement(images) <= found
+
+
+def test_disagreement_of_images_without_objects():
+    none, one = np.zeros((4, 4), int), np.ones((4, 4), int)
+    assert metrics.disagreement([none, none]) == 0
+    assert metrics.disagreement([none, one]) == metrics.disagreement([one, none]) == 1
+    assert metrics.disagreement([one, one, none]) == pytest.approx(2 / 3)
+    assert np.isnan(metrics.disagreement([one]))
+    assert np.isnan(metrics.disagreement([]))
+
+
 def test_the_truth_finds_itself():
     truth = random_labels(5)
     counts = metrics.match(truth, truth, (*metrics.THRESHOLDS, 1.0))

@@ -107,6 +107,28 @@ def test_a_field_is_excluded_by_its_status_first_then_by_its_flags():
     assert (none["reason"] != "").sum() == 1
 
 
+def test_a_field_on_which_the_methods_disagree_is_excluded_after_all_other_reasons():
+    fields = fields_of().assign(disagreement=[0.9, 0.3, 0.31, np.nan, 0.31, 1.0, 0, 0, 0, 0, 0, 0])
+    fields.loc[0, ["status", "reason"]] = ["excluded", "A01.tif is cut off"]
+    flags = flags_of(fields, blurred=[("A02", 1, "DNA")])
+    limits = {"exclude_flags": ["blurred"], "max_bad_fields": 0.33}
+    found, failure = judge_fields(fields, flags, **limits, max_disagreement=0.3)
+    reasons = found[found["reason"] != ""].set_index(["Metadata_Well", "Metadata_Site"])["reason"].to_dict()
+    apart = "segment: methods disagree, more than profile.max_disagreement = 0.3"
+    assert reasons == {
+        ("A01", 1): "A01.tif is cut off",
+        ("A02", 1): "qc: blurred in DNA",
+        ("B01", 1): apart,
+        ("B01", 2): apart,
+    }
+    assert failure.startswith(
+        "4 of 12 fields are bad, more than profile.max_bad_fields = 0.33; most often: segment: meth"
+    )
+    for without in (fields.drop(columns="disagreement"), fields.assign(disagreement=np.nan)):
+        assert (judge_fields(without, flags, **limits, max_disagreement=0.0)[0]["reason"] != "").sum() == 2
+    assert (judge_fields(fields, flags, **limits)[0]["reason"] != "").sum() == 2
+
+
 @pytest.mark.parametrize(("bad", "most", "given_up"), [(6, 0.5, False), (7, 0.5, True), (1, 0, True), (0, 0, False)])
 def test_a_plate_with_too_many_bad_fields_is_given_up(bad, most, given_up):
     fields = fields_of()

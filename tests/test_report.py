@@ -147,12 +147,23 @@ def make_gallery(n_channels=2, n_wells=3, size=64):
     ]
 
 
-def plate_of(wells, *, gallery=(), channels=("DNA", "GFP"), readouts=READOUTS, assay=None, ledger=None, plate="P1"):
+def plate_of(
+    wells,
+    *,
+    gallery=(),
+    channels=("DNA", "GFP"),
+    readouts=READOUTS,
+    assay=None,
+    ledger=None,
+    plate="P1",
+    segmented=None,
+):
     tables = {
         "wells": wells,
         "assay": make_assay() if assay is None else assay,
         "positions": make_positions() if assay is None else pd.DataFrame(),
         "fields": make_fields(),
+        "segmented": pd.DataFrame() if segmented is None else segmented,
         "ledger": make_ledger() if ledger is None else ledger,
     }
     return plate_page(
@@ -610,6 +621,30 @@ def test_pictures_of_a_plate_stand_on_the_page_of_the_screen():
     assert all(f'src="P%201/{shot["file"]}"' in page for shot in listed)
 
 
+# --- an ensemble of segmenters
+
+
+def test_where_an_ensemble_disagrees_stands_on_the_page_of_its_plate():
+    wells = make_wells(24)
+    names = wells["Metadata_Well"].repeat(2).reset_index(drop=True)
+    segmented = pd.DataFrame({"Metadata_Well": names, "disagreement": 0.125})
+    segmented.loc[7, "disagreement"], segmented.loc[11, "disagreement"] = np.nan, 0.875
+    page = plate_of(wells, segmented=segmented)
+    check_whole(page)
+    _, text = read(page)
+    assert "disagreement.svg" in page
+    assert "Of 47 fields the median is 0.125" in text
+    assert f"the most has 0.875 (well {names[11]})" in text
+    assert "0.50" in page["disagreement.svg"].decode()  # mean of the two fields of that well
+
+
+@pytest.mark.parametrize("segmented", [None, pd.DataFrame({"Metadata_Well": ["A01"], "disagreement": [np.nan]})])
+def test_a_page_says_nothing_of_an_ensemble_that_was_not_asked_for(segmented):
+    page = plate_of(make_wells(24), segmented=segmented)
+    assert "disagree" not in read(page)[1]
+    assert "disagreement.svg" not in page
+
+
 # --- plates without images
 
 
@@ -623,6 +658,7 @@ def test_a_plate_without_images_has_a_page_without_pictures():
             "assay": make_assay(),
             "positions": make_positions(),
             "fields": pd.DataFrame(),
+            "segmented": pd.DataFrame(),
             "ledger": make_ledger(),
         },
         plate="P1",

@@ -1,5 +1,6 @@
 """What a segmenter must return, the table of objects, and one field through a method."""
 
+import math
 from functools import partial
 from pathlib import Path
 
@@ -185,7 +186,7 @@ def test_a_field_with_pixels_that_are_not_finite_is_excluded_with_its_reason(val
 
 
 def test_a_part_without_wells_has_tables_with_all_columns():
-    assert list(segment.no_fields()) == [*NO_FIELD, "checksum", "status", "reason", "n_nuclei"]
+    assert list(segment.no_fields()) == [*NO_FIELD, "checksum", "status", "reason", "n_nuclei", "disagreement"]
     assert set(NO_FIELD) < set(segment.no_objects())
     assert len(segment.no_objects()) == len(segment.no_fields()) == 0
 
@@ -261,6 +262,27 @@ def test_every_method_refuses_pixels_that_are_not_finite(name):
     image[0, 3, 3] = np.nan
     with pytest.raises(ImageError, match="1 pixels are not finite"):
         methods.load("segment", name)(image, **in_pixels(DEFAULTS[name], 1.0, where="a test"))
+
+
+# an ensemble
+
+
+def test_the_nuclei_of_an_ensemble_are_compared_with_those_of_the_method():
+    image = picture([(20, 20), (20, 60), (60, 20)])[None]
+    nuclei = segment_field(image, partial(otsu, **OTSU), cells=CELLS, where="a test")["nuclei"]
+    one_less = np.where(nuclei == 1, 0, nuclei)
+    members = {"same": lambda _: {"nuclei": 7 * nuclei}, "less": lambda _: {"nuclei": one_less}}
+    assert math.isnan(segment.compare_nuclei(image, nuclei, {}, where="a test"))
+    assert segment.compare_nuclei(image, nuclei, {"same": members["same"]}, where="a test") == 0
+    # Of 3 and 2 nuclei one has no partner: 1 of 5, in two of three pairs.
+    assert segment.compare_nuclei(image, nuclei, members, where="a test") == pytest.approx(2 / 15)
+
+
+def test_a_member_that_breaks_the_contract_is_named():
+    image = picture([(30, 30)])[None]
+    broken = {"lab:net": lambda _: {"nuclei": np.zeros((2, 2), int)}}
+    with pytest.raises(LabelError, match=r"nuclei labels of lab:net, plate P1 have shape \(2, 2\); expected"):
+        segment.compare_nuclei(image, np.zeros(image.shape[1:], np.int32), broken, where="plate P1")
 
 
 # lengths

@@ -175,7 +175,8 @@ def section(config: dict, stage: str, grain: str, plate: dict[str, str] | None =
         Sorted by key at every level, because Snakemake compares params by their text. The options of the chosen method
         stand under `options`; the blocks of other methods and grains are left out. An option `model` is a file: its
         digest stands under `model_digest`, so that new weights count as a change; of a model that a rule trains, the
-        file is an input instead.
+        file is an input instead. Under `ensemble` of `segment` stands the same of each method of an ensemble, with its
+        name as `method`.
     """
     stage_config = override(config, plate or {}).get(stage, {})
     if grain == "fit":  # a training depends on nothing else
@@ -187,19 +188,28 @@ def section(config: dict, stage: str, grain: str, plate: dict[str, str] | None =
     facts = IMPORTED_FACTS if imported else SHEET_FACTS.get((stage, grain), ())
     chosen |= {fact: (plate or {})[fact] for fact in facts if fact in (plate or {})}
     if method := method_of(config, stage, plate):
-        chosen["options"] = stage_config.get(method if method in methods.TABLES[stage] else "custom", {})
-        model = model_of(config, stage, plate)
-        if model and model != FITTED:
-            chosen["model_digest"] = digest_file(model)
+        chosen |= _options_of(config, stage, plate, method)
+    if stage == "segment":
+        chosen["ensemble"] = [
+            {"method": name} | _options_of(config, stage, plate, name) for name in members_of(config, stage, plate)
+        ]
     return json.loads(json.dumps(chosen, sort_keys=True))
 
 
-def model_of(config: dict, stage: str, plate: dict[str, str] | None = None) -> str:
-    """File with the model of the method a stage uses; empty for a method without one.
+def _options_of(config: dict, stage: str, plate: dict[str, str] | None, method: str) -> dict:
+    """What the config says of one method, with the digest of its model where no rule makes that."""
+    block = method if method in methods.TABLES[stage] else "custom"
+    found = {"options": override(config, plate or {}).get(stage, {}).get(block, {})}
+    model = model_of(config, stage, plate, method)
+    return found | ({"model_digest": digest_file(model)} if model and model != FITTED else {})
+
+
+def model_of(config: dict, stage: str, plate: dict[str, str] | None = None, method: str | None = None) -> str:
+    """File with the model of the method a stage uses, or of another method of it; empty for a method without one.
 
     The option `model` is a path, `fit` for the model that this campaign trains, or empty for the one that is shipped.
     """
-    method = method_of(config, stage, plate)
+    method = method or method_of(config, stage, plate)
     known = method in methods.TABLES.get(stage, {})
     model = override(config, plate or {}).get(stage, {}).get(method if known else "custom", {}).get("model")
     if model is None:
@@ -215,30 +225,38 @@ def method_of(config: dict, stage: str, plate: dict[str, str] | None = None) -> 
     return override(config, plate or {}).get(stage, {}).get("method")
 
 
+def members_of(config: dict, stage: str, plate: dict[str, str] | None = None) -> list[str]:
+    """Names of the methods whose nuclei `segment` compares with those of its own; none for other stages."""
+    return override(config, plate or {}).get(stage, {}).get("ensemble", []) if stage == "segment" else []
+
+
+def models_of(config: dict, stage: str, plate: dict[str, str] | None = None) -> list[str]:
+    """Files with the models of the method a stage uses and of its ensemble, in that order, of those that have one."""
+    names = [method_of(config, stage, plate), *members_of(config, stage, plate)]
+    return [model for name in names if (model := model_of(config, stage, plate, name))]
+
+
 @cache
-def code_digest(stage: str, method: str | None = None, door: str | None = None) -> str:
+def code_digest(stage: str, *chosen: str | None) -> str:
     """Digest of the code a stage runs, comments and docstrings apart.
 
-    Covers the stage's module, the chosen method's module, and what they import inside the package; a method from
+    Covers the stage's module, the chosen methods' modules, and what they import inside the package; a method from
     elsewhere counts by its own file. The file formats count by ``store.FORMAT``.
 
     Parameters
     ----------
     stage : str
         Stage word.
-    method : str, optional
-        Name or import path of the chosen method.
-    door : str, optional
-        A module that reads the source for this stage, and counts as well.
+    chosen : str or None
+        Names or import paths of the chosen methods, and of modules that read the source for this stage and count as
+        well; None counts for nothing.
 
     Returns
     -------
     str
         32 hexadecimal digits.
     """
-    roots = [f"plateline.{stage}", *([door] if door else [])]
-    if method:
-        roots.append(methods.target(stage, method).partition(":")[0])
+    roots = [f"plateline.{stage}", *(methods.target(stage, name).partition(":")[0] for name in chosen if name)]
     found = dict(sorted(_closure(roots).items()))
     return hashlib.sha256(json.dumps([_format(), found]).encode()).hexdigest()[:32]
 
@@ -351,6 +369,7 @@ def digest_file(path: str | Path) -> str:
 
 def method_files(config: dict) -> list[Path]:
     """Files of the methods that are not the package's own."""
-    chosen = [methods.target(stage, name) for stage in methods.TABLES if (name := method_of(config, stage))]
+    names = {stage: [method_of(config, stage), *members_of(config, stage)] for stage in methods.TABLES}
+    chosen = [methods.target(stage, name) for stage in names for name in names[stage] if name]
     files = [_module_file(path.partition(":")[0]) for path in chosen if not path.startswith("plateline.")]
     return [file for file in files if file]

@@ -7,6 +7,7 @@ importing what it names. A lab adds a method by naming its own import path in th
 import importlib
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from plateline.errors import ConfigError
@@ -103,18 +104,19 @@ def target(stage: str, name: str) -> str:
     return known.get(name, name)
 
 
-def gpus(segmenter: str, resources) -> int:
-    """GPUs that a job takes of those its rule asks for: none where its segmenter is known to have no network.
+def gpus(segmenters: Iterable[str], resources) -> int:
+    """GPUs that a job takes of those its rule asks for: none where its segmenters are known to have no network.
 
     Parameters
     ----------
-    segmenter : str
-        Known name or import path.
+    segmenters : iterable of str
+        Known names or import paths of all that it runs.
     resources : mapping of str to int
         Of the job; the resource `gpu` is 0 where it is not set.
     """
     without = [SEGMENTERS[name] for name in WITHOUT_NETWORK]
-    return 0 if target("segment", segmenter) in without else int(resources.get("gpu", 0))
+    idle = all(target("segment", name) in without for name in segmenters)
+    return 0 if idle else int(resources.get("gpu", 0))
 
 
 def load(stage: str, name: str):

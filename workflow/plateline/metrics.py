@@ -4,7 +4,9 @@ Owns the matching and the scores. It says nothing of where images come from, and
 all found objects: only pairs that share a pixel are looked at.
 """
 
+import math
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -141,6 +143,41 @@ def f1(counts: pd.DataFrame) -> pd.Series:
         Columns ``tp, fp, fn``, as `match` gives them or their sums.
     """
     return pd.Series(_ap_and_f1(counts[_COUNTS].to_numpy(np.float64))[1], counts.index, name="f1")
+
+
+def disagreement(images: Sequence[npt.NDArray[np.integer]], threshold: float = 0.5) -> float:
+    """How far the label images that several methods give of one field differ, from 0 (the same objects) to 1.
+
+    Parameters
+    ----------
+    images : sequence of (Y, X) integer
+        One label image per method; 0 is background, numbers may have gaps.
+    threshold : float
+        Smallest IoU at which two objects are the same, above 0 to 1.
+
+    Returns
+    -------
+    float
+        1 - F1, averaged over all pairs of images; NaN of fewer than two, since there is nothing to compare.
+
+    Raises
+    ------
+    LabelError
+        As `match`.
+
+    Notes
+    -----
+    Neither the order of the images nor the numbers of their objects count. Two images without objects agree; one with
+    and one without have nothing in common: 1. It says how sure the objects are, not which method is right: methods that
+    make the same mistake agree.
+
+    References
+    ----------
+    After the mean Dice of all pairs of samples of a network, as quality control of its segmentation: Roy et al. 2019,
+    doi:10.1016/j.neuroimage.2019.03.042. There pixels are counted, here objects.
+    """
+    apart = [1 - f1(match(*pair, [threshold])).iloc[0] for pair in combinations(images, 2)]
+    return math.fsum(apart) / len(apart) if apart else math.nan
 
 
 def scores(counts: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:

@@ -43,6 +43,7 @@ SHEET = [
 
 if workflow.is_main_process:
     check.check_sheet(SHEET, SHEET_SCHEMA, config, CONFIG_SCHEMA)
+    check.check_modality(SHEET, config)
     check.check_approved(SHEET, config)
     check.check_writable(sys.argv[1:])
     # What --touch is for: a person vouches for what is there.
@@ -82,9 +83,9 @@ def code(stage, grain=""):
         if grain == "fit":
             return settings.code_digest(stage, "plateline.models.training")
         imported = stage == "profile" and sheets.is_imported(plate)
-        return settings.code_digest(
-            stage, method, "plateline.tables" if imported else None
-        )
+        more = ["plateline.tables"] if imported else []
+        members = settings.members_of(config, stage, plate)
+        return settings.code_digest(stage, method, *members, *more)
 
     return of_rule
 
@@ -116,9 +117,9 @@ def platemap_file(wildcards):
     return settings.platemap_of(PLATES[wildcards.plate])
 
 
-def model_file(wildcards):
-    """Input: the model of the segmenter of a plate, if it has one."""
-    return settings.model_of(config, "segment", plate_of(wildcards)) or []
+def model_files(wildcards):
+    """Input: the models of the segmenter of a plate and of its ensemble, of those that have one."""
+    return settings.models_of(config, "segment", plate_of(wildcards))
 
 
 def training_files(wildcards):
@@ -128,8 +129,10 @@ def training_files(wildcards):
 
 def is_trained():
     """Whether this campaign trains a model that one of its plates uses."""
-    models = [settings.model_of(config, "segment", row) for row in PLATES.values()]
-    return settings.FITTED in models
+    return any(
+        settings.FITTED in settings.models_of(config, "segment", row)
+        for row in PLATES.values()
+    )
 
 
 def training_tables(wildcards):

@@ -39,7 +39,7 @@ rule segment_part:
     input:
         fields="results/ingest/{plate}/part-{part}.parquet",
         flatfield="results/flatfield/{plate}/flatfield.parquet",
-        model=model_file,
+        models=model_files,
     output:
         table="results/segment/{plate}/part-{part}.parquet",
         fields="results/segment/{plate}/part-{part}.fields.parquet",

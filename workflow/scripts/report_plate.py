@@ -31,6 +31,7 @@ with log.job(snakemake) as counts:
         "assay": store.read_table(snakemake.input.assay),
         "positions": store.read_table(snakemake.input.positions),
         "fields": store.read_table(snakemake.input.flags) if images else pd.DataFrame(),
+        "segmented": segmented,
         "ledger": store.read_tables(snakemake.input.ledgers),
     }
     readouts = readouts_of(wells, first=section["main_readout"])

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from plateline import check, methods, platemap, segment, store
+from plateline import check, methods, platemap, segment, segmenters, store
 from plateline import config as settings
 from plateline import preview as choice
 from plateline.cli import campaign, pixels
@@ -59,7 +59,7 @@ def preview(plate: str, *, wells: list[str], names: list[str], seed: int) -> str
     channels = [section["nuclei_channel"], *section["cell_channels"]]
     channel_numbers(source.channels, channels, key="segment", plate=plate)
     shots, facts = _take(config, line, source, channels, wells=wells, seed=seed)
-    wanted = dict.fromkeys(names or [section["method"], *SHIPPED])
+    wanted = dict.fromkeys(names or [*segmenters.names_of(section), *SHIPPED])
     found, refused = _segment(shots, {name: _section_of(config, line, name) for name in wanted}, source, plate)
     shown = section["method"] in shots[0]["labels"]
     words = facts | {"plate": plate, "method": section["method"], "refused": refused}
@@ -174,7 +174,7 @@ def _segment(
     found, refused = [], {}
     for name, section in sections.items():
         try:
-            method = _method_of(section)
+            method = segmenters.load_segmenter(section, section["model_file"])
             results = [_segment_field(shot, method, section["cells"], source.pixel_size_um, plate) for shot in shots]
         except (PlatelineError, TypeError, ImportError) as error:  # it lacks an option or a package: the others go on
             refused[name] = str(error)
@@ -187,13 +187,6 @@ def _segment(
         msg = "no method runs: " + "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise ConfigError(msg)
     return found, refused
-
-
-def _method_of(section: dict) -> tuple[Callable, dict]:
-    """The segmenter of a section and its options, as `segment_part` takes them."""
-    function, known = methods.load("segment", section["method"]), section["method"] in methods.SEGMENTERS
-    model = store.read_model(section["model_file"]) if section["model_file"] and known else None
-    return function, segment.options_of(function, section, model)
 
 
 def _segment_field(

@@ -16,13 +16,15 @@ def judge_fields(
     *,
     exclude_flags: list[str],
     max_bad_fields: float,
+    max_disagreement: float = 1.0,
 ) -> tuple[pd.DataFrame, str]:
     """Fields with the reason for which each is excluded, and the reason for which the plate is given up.
 
     Parameters
     ----------
     fields : DataFrame
-        One row per field of the plate: identity, `status` (`ok` or `excluded`), `reason`, from `ingest` or `segment`.
+        One row per field of the plate: identity, `status` (`ok` or `excluded`), `reason`, from `ingest` or `segment`;
+        from the latter `disagreement`, 0 to 1, NaN where nothing was compared.
     flags : DataFrame
         One row per field and channel: identity, `Metadata_Channel`, one boolean column per flag.
     listed : DataFrame, optional
@@ -31,6 +33,8 @@ def judge_fields(
         Flags that exclude a field when any channel has them.
     max_bad_fields : float
         Share of excluded fields, 0 to 1, above which the plate is given up.
+    max_disagreement : float
+        Disagreement of an ensemble of segmenters, 0 to 1, above which a field is excluded; 1 excludes none.
 
     Returns
     -------
@@ -46,6 +50,8 @@ def judge_fields(
     flagged = _flag_reasons(flags, exclude_flags)
     reasons = reasons.merge(flagged, on=FIELD, how="left")
     reasons["reason"] = reasons["reason"].where(reasons["reason"] != "", reasons.pop("flagged").fillna(""))
+    doubted = _doubt_reasons(fields, max_disagreement)
+    reasons["reason"] = reasons["reason"].where(reasons["reason"] != "", doubted.to_numpy())
     if reasons.empty:
         return reasons, "the plate has no fields"
     judged = reasons.loc[(by_hand == "").to_numpy(), "reason"]
@@ -156,6 +162,13 @@ def _flag_reasons(flags: pd.DataFrame, exclude_flags: list[str]) -> pd.DataFrame
     named = raised[FIELD].assign(flagged=raised["flag"] + " in " + raised["Metadata_Channel"])
     joined = named.groupby(FIELD)["flagged"].agg(lambda texts: "qc: " + ", ".join(texts)).reset_index()
     return joined.astype(flags[FIELD].dtypes)
+
+
+def _doubt_reasons(fields: pd.DataFrame, most: float) -> pd.Series:
+    """Why a field is excluded on whose nuclei the segmenters differ, empty text for one that is not; of each field."""
+    apart = fields.get("disagreement", pd.Series(float("nan"), fields.index))
+    text = f"segment: methods disagree, more than profile.max_disagreement = {most:g}"
+    return pd.Series("", fields.index, dtype=object).mask(apart > most, text)
 
 
 def judge_cells(cells: pd.DataFrame, nuclei: pd.DataFrame, fields: pd.DataFrame, *, exclude_border: bool) -> pd.Series:

@@ -63,11 +63,11 @@ def judge_images(
     listed : list of DataFrame
         Tables of exclusions by hand, as they were typed.
     section : dict
-        `exclude_flags`, `max_bad_fields`, `exclude_border`.
+        `exclude_flags`, `max_bad_fields`, `max_disagreement`, `exclude_border`.
     """
     plate = str(platemap["Metadata_Plate"].iloc[0]) if len(platemap) else ""
     read = [read_exclusions(raw, fields, plate=plate) for raw in listed]
-    limits = {name: section[name] for name in ("exclude_flags", "max_bad_fields")}
+    limits = {name: section[name] for name in ("exclude_flags", "max_bad_fields", "max_disagreement")}
     judged, failure = judge_fields(fields, flags, *[known for known, _ in read], **limits)
     facts = fields[[*FIELD, *(name for name in ("height", "width", "pixel_size_um") if name in fields)]]
     judged = judged.merge(facts, how="left", on=FIELD)

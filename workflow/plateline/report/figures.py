@@ -45,6 +45,29 @@ def plate_figures(wells: pd.DataFrame, readouts: list[str]) -> tuple[dict[str, b
     return files, {"layout": "layout.svg", "controls": "controls.svg" if readouts else "", "maps": maps}
 
 
+def doubt_figure(wells: pd.DataFrame, segmented: pd.DataFrame) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Where on a plate an ensemble of segmenters disagrees: the file, and what the page says of it; else nothing.
+
+    Parameters
+    ----------
+    wells : DataFrame
+        The plate's wells.
+    segmented : DataFrame
+        One row per field: ``Metadata_Well`` and ``disagreement``, NaN where nothing was compared.
+    """
+    apart = segmented["disagreement"].dropna()
+    if not len(wells) or not len(apart):
+        return {}, {}
+    of_wells = apart.groupby(segmented["Metadata_Well"]).mean()
+    shown = wells.assign(disagreement=wells["Metadata_Well"].map(of_wells))
+    limits = colour_limits(shown["disagreement"])
+    picture = heatmap(shown, "disagreement", name="disagreement", limits=limits)
+    spread = {name: number(apart.quantile(share)) for name, share in (("median", 0.5), ("p90", 0.9), ("most", 1.0))}
+    ends = {"low": number(limits[0]), "high": number(limits[1])}
+    worst = text(segmented.loc[apart.idxmax(), "Metadata_Well"])
+    return {"disagreement.svg": picture}, {"n": f"{len(apart):,}", "worst": worst, **spread, **ends}
+
+
 def plate_cards(
     plates: pd.DataFrame, wells: pd.DataFrame, readouts: list[str]
 ) -> tuple[dict[str, bytes], dict[str, Any]]:

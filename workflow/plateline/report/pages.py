@@ -11,7 +11,7 @@ from plateline.identity import READOUT
 from plateline.report import facts, sections
 from plateline.report.canvas import readable
 from plateline.report.controls import intervals
-from plateline.report.figures import answers, dose_figures, order_curves, plate_cards, plate_figures
+from plateline.report.figures import answers, dose_figures, doubt_figure, order_curves, plate_cards, plate_figures
 from plateline.report.gallery import cell_pictures, list_pictures
 from plateline.report.ranking import ranking
 from plateline.report.tables import text
@@ -66,6 +66,7 @@ READS = {
         ["n_wells", "effect_size", "difference", "low", "high", "relative", "p", "p_floor", "q", "confidence"],
     ),
     "fields": (["Metadata_Channel", "flags"], ["focus_slope", "saturation", "background", "foreground", "snr"]),
+    "segmented": (["Metadata_Well"], ["disagreement"]),
     "ledger": (
         ["Metadata_Plate", "Metadata_Well", "stage", "rule", "kind", "unit", "reason"],
         ["count_in", "count_out", "count"],
@@ -136,7 +137,8 @@ def plate_page(
     ----------
     tables : dict of str to DataFrame
         This plate's ``wells`` (profile table), ``assay``, ``positions`` (position effects), ``fields`` (quality of each
-        field and channel, with flags), ``ledger``; each may be empty, as after a failure.
+        field and channel, with flags), ``segmented`` (a row per field, as `segment` leaves it), ``ledger``; each may be
+        empty, as after a failure.
     plate : str
         Name of the plate.
     readouts : list of str
@@ -162,13 +164,14 @@ def plate_page(
     LabelError
         If a picture of the gallery does not fit its labels or the channels.
     """
-    read = {
-        name: _complete(tables[name], name, readouts) for name in ("wells", "assay", "positions", "fields", "ledger")
-    }
+    names = ("wells", "assay", "positions", "fields", "segmented", "ledger")
+    read = {name: _complete(tables[name], name, readouts) for name in names}
     wells, ledger = read["wells"], sections.places_of(read["ledger"])
     files, figures = plate_figures(wells, readouts)
     if len(read["assay"]):
         files["assay.svg"] = intervals(*_assay_rows(read["assay"]))
+    drawn, doubt = doubt_figure(wells, read["segmented"])
+    files |= drawn
     pictures, shown = cell_pictures(gallery, channels, size_px=gallery_px)
     page = {
         "plate": plate,
@@ -180,6 +183,7 @@ def plate_page(
         "level": _level(read["assay"]),
         "gallery": shown,
         "quality": sections.quality_table(read["fields"]),
+        "doubt": doubt,
         "wells": sections.well_table(wells, readouts),
         "status": sections.status_table(wells),
         **_lost(ledger),

@@ -1,13 +1,14 @@
 """One field through a method: what the workflow, the preview and the benchmarks do alike."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import signature
 
 import numpy as np
 import numpy.typing as npt
 
 from plateline.errors import ConfigError, ModelError
+from plateline.metrics import disagreement
 from plateline.segment.cells import complete
 from plateline.segment.labels import check_image, check_labels
 
@@ -42,6 +43,37 @@ def segment_field(
     """
     check_image(image)
     return complete(check_labels(method(image), image.shape[1:], where=where), image, **cells)
+
+
+def compare_nuclei(
+    image: npt.NDArray[np.float32], nuclei: npt.NDArray[np.int32], members: Mapping[str, Callable], *, where: str
+) -> float:
+    """Disagreement of an ensemble on one field, as `plateline.metrics.disagreement` defines it.
+
+    Parameters
+    ----------
+    image : (C, Y, X) float32
+        What `segment_field` was given.
+    nuclei : (Y, X) int32
+        What it found.
+    members : mapping of str to callable
+        Further segmenters with their options by name, of which the nuclei alone count.
+    where : str
+        Names plate and well in messages.
+
+    Returns
+    -------
+    float
+        0 to 1; NaN without members.
+
+    Raises
+    ------
+    LabelError
+        If a member breaks the contract of segmenters.
+    """
+    shape = image.shape[1:]
+    others = [check_labels(find(image), shape, where=f"{name}, {where}") for name, find in members.items()]
+    return disagreement([nuclei, *(labels["nuclei"] for labels in others)])
 
 
 def options_of(method: Callable, section: dict, model: dict | None) -> dict:

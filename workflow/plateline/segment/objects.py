@@ -45,7 +45,7 @@ def no_objects() -> pd.DataFrame:
 def no_fields() -> pd.DataFrame:
     """The fields of a part without wells: all columns, no row."""
     texts = {"checksum": "", "status": "", "reason": ""}
-    return pd.DataFrame(index=range(0)).assign(**NO_FIELD, **texts, n_nuclei=0)
+    return pd.DataFrame(index=range(0)).assign(**NO_FIELD, **texts, n_nuclei=0, disagreement=np.nan)
 
 
 def _objects(labels: Labels, compartment: str, confidence: npt.NDArray[np.float32] | None) -> pd.DataFrame:

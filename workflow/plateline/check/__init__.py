@@ -18,7 +18,19 @@ import jsonschema
 from plateline import config as settings
 from plateline import measure, methods, readouts, run
 from plateline import sheet as sheets
+from plateline.check.segmenters import check_ensemble, check_modality
 from plateline.errors import ConfigError
+
+__all__ = [
+    "approval_of",
+    "check_approved",
+    "check_config",
+    "check_modality",
+    "check_records",
+    "check_sheet",
+    "check_writable",
+    "segment_digest",
+]
 
 
 def check_config(config: dict, schema: dict, where: str = "config") -> None:
@@ -42,6 +54,7 @@ def check_config(config: dict, schema: dict, where: str = "config") -> None:
     filled = settings.fill_defaults(config, schema)
     for stage in methods.TABLES:
         _check_method(filled, stage, where)
+    check_ensemble(filled, where)
     _check_channels(filled, where)
     _check_readouts(filled, where)
     listed = filled["profile"]["exclude_list"]
@@ -51,17 +64,15 @@ def check_config(config: dict, schema: dict, where: str = "config") -> None:
 
 
 def _check_method(config: dict, stage: str, where: str) -> None:
-    """A method must be one that can be meant, and its model a file."""
-    method = settings.method_of(config, stage)
-    if method is None:
-        return
-    methods.target(stage, method)
-    model = settings.model_of(config, stage)
-    if model == settings.FITTED:
-        _check_fit(config, method, where)
-    elif model and not Path(model).is_file():
-        msg = f"{where}: {stage}: model: no file {model!r}; expected the weights of method {method}"
-        raise ConfigError(msg)
+    """A method, and each of an ensemble, must be one that can be meant, and its model a file."""
+    for method in filter(None, [settings.method_of(config, stage), *settings.members_of(config, stage)]):
+        methods.target(stage, method)
+        model = settings.model_of(config, stage, method=method)
+        if model == settings.FITTED:
+            _check_fit(config, method, where)
+        elif model and not Path(model).is_file():
+            msg = f"{where}: {stage}: model: no file {model!r}; expected the weights of method {method}"
+            raise ConfigError(msg)
 
 
 def _check_fit(config: dict, method: str, where: str) -> None:
@@ -259,8 +270,10 @@ def approval_of(plate: str) -> Path:
 
 
 def segment_digest(config: dict, line: dict[str, str]) -> str:
-    """Digest of the section of `segment` as a plate sees it, weights included."""
-    return sha256(json.dumps(settings.section(config, "segment", "part", line)).encode()).hexdigest()[:32]
+    """Digest of the section of `segment` as a plate sees it, weights included; an ensemble changes no label."""
+    section = settings.section(config, "segment", "part", line)
+    del section["ensemble"]
+    return sha256(json.dumps(section).encode()).hexdigest()[:32]
 
 
 def _is_approved(config: dict, line: dict[str, str]) -> bool:
