@@ -1,5 +1,6 @@
 """The params of every rule: exactly what it depends on; digests that see code and not comments; the guard of a run."""
 
+import ast
 import base64
 import json
 import os
@@ -249,6 +250,51 @@ def test_a_module_of_several_stages_is_parsed_once(package, monkeypatch):
     digests()
     assert len(parsed) == len(set(parsed))
     assert 50 < len(parsed) <= len(list(package.rglob("*.py")))
+
+
+def parsed_by_a_new_process(monkeypatch):
+    """Digests as a process makes them that starts now, and the texts that it had to parse for them."""
+    config._read_module.cache_clear()
+    parsed, parse = [], ast.parse
+    with monkeypatch.context() as patch:
+        patch.setattr(config.ast, "parse", lambda text: parsed.append(text) or parse(text))
+        return digests(), parsed
+
+
+def test_a_later_process_parses_only_what_was_edited(package, monkeypatch):
+    first, parsed = parsed_by_a_new_process(monkeypatch)
+    assert parsed
+    assert parsed_by_a_new_process(monkeypatch) == (first, [])
+    path = package / "ledger.py"
+    before, changed = path.stat(), path.read_text().replace("import pandas", "import pandaz", 1)
+    path.write_text(changed)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # of the same size and time as before
+    second, parsed = parsed_by_a_new_process(monkeypatch)
+    assert parsed == [changed]
+    assert second["ledger"] != first["ledger"]
+    append(path, "# a comment\n")
+    assert parsed_by_a_new_process(monkeypatch)[0] == second
+
+
+def test_a_note_of_a_module_that_is_broken_or_of_another_reader_is_written_anew(package, monkeypatch):
+    expected, parsed = parsed_by_a_new_process(monkeypatch)
+    notes = sorted(package.rglob("__pycache__/*.json"))
+    assert len(notes) == len(parsed)
+    notes[0].write_bytes(notes[0].read_bytes()[:100])
+    notes[1].write_bytes(b"\x00\xff")
+    assert len(parsed_by_a_new_process(monkeypatch)[1]) == 2
+    monkeypatch.setattr(config, "_reader", lambda: "another")
+    assert parsed_by_a_new_process(monkeypatch) == (expected, parsed)
+    assert parsed_by_a_new_process(monkeypatch) == (expected, [])
+    assert not list(package.rglob("*.draft"))
+
+
+def test_a_clone_that_cannot_be_written_is_read_without_notes(package, monkeypatch):
+    for folder in {path.parent for path in package.rglob("*.py")}:
+        (folder / "__pycache__").write_text("in the way")
+    first = parsed_by_a_new_process(monkeypatch)
+    assert first == parsed_by_a_new_process(monkeypatch)
+    assert first[1]
 
 
 def test_a_digest_is_the_same_twice(package):

@@ -9,9 +9,11 @@ import glob
 import hashlib
 import importlib.util
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -255,7 +257,7 @@ def _closure(roots: Iterable[str]) -> dict[str, str]:
         name = waiting.pop()
         if name in sources or name in NOT_COUNTED or (path := _module_file(name)) is None:
             continue
-        sources[name], imported = _read_module(path.read_text(encoding="utf-8"))
+        sources[name], imported = _read_module(path, path.read_text(encoding="utf-8"))
         waiting += [*imported, name.rpartition(".")[0]]
     return {name: source for name, source in sources.items() if source}
 
@@ -282,12 +284,40 @@ def _module_file(name: str) -> Path | None:
 
 
 @cache
-def _read_module(text: str) -> tuple[str, list[str]]:
-    """Source without comments and docstrings, and the package's modules it may import, also inside functions.
+def _read_module(path: Path, text: str) -> tuple[str, list[str]]:
+    """Bare source of a module, and the package's modules it may import, from the note of it where there is one.
 
-    Most modules belong to several stages, and parsing them is a large share of a dry run. The text itself is the key,
-    so that an edited file is read anew.
+    Most modules belong to several stages, every job asks anew, and parsing them all takes a second. So what was found
+    is noted beside Python's own compiled files. A note counts only for the very text, and for this reader of it.
     """
+    note = Path(importlib.util.cache_from_source(str(path))).with_suffix(".json")
+    of = hashlib.sha256(f"{_reader()}{text}".encode()).hexdigest()
+    with suppress(OSError, ValueError):
+        kept = json.loads(note.read_text(encoding="utf-8"))
+        if kept["of"] == of:
+            return kept["source"], kept["imported"]
+    source, imported = _parse_module(text)
+    _keep(note, {"of": of, "source": source, "imported": imported})
+    return source, imported
+
+
+@cache
+def _reader() -> str:
+    """Digest of this file: another way to read modules makes other notes."""
+    return digest_file(__file__)
+
+
+def _keep(note: Path, found: dict) -> None:
+    """Write a note whole or not at all, as Python does with compiled files: a clone that cannot be written has none."""
+    draft = note.with_suffix(f".{os.getpid()}.draft")
+    with suppress(OSError):
+        note.parent.mkdir(exist_ok=True)
+        draft.write_text(json.dumps(found), encoding="utf-8")
+        draft.replace(note)
+
+
+def _parse_module(text: str) -> tuple[str, list[str]]:
+    """Source without comments and docstrings, and the package's modules it may import, also inside functions."""
     tree, imported = ast.parse(text), []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
