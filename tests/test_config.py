@@ -194,6 +194,29 @@ def test_new_weights_of_a_model_count_as_a_change(tmp_path):
     assert "model_digest" not in config.section(OWN, "segment", "part", LINE)
 
 
+def test_a_model_is_read_once_by_a_process_until_it_changes(tmp_path, monkeypatch):
+    weights = tmp_path / "unet.safetensors"
+    weights.write_bytes(b"one")
+    first, of = config.digest_file(weights), weights.stat()
+    read, digest = [], config.digest_file
+    monkeypatch.setattr(config, "digest_file", lambda path: read.append(path) or digest(path))
+    own = {"segment": OWN["segment"] | {"method": "lab.module:x", "custom": {"model": str(weights)}}}
+
+    def found(now):
+        monkeypatch.setattr(config.time, "time", lambda: now)
+        return [config.section(own, "segment", "part", LINE)["model_digest"] for _ in range(3)]
+
+    assert found(of.st_ctime + 0.5) == [first] * 3
+    assert len(read) == 3  # too new to be trusted
+    assert found(of.st_ctime + 60) == [first] * 3
+    assert len(read) == 4
+    while weights.stat().st_ctime_ns == of.st_ctime_ns:  # the clock of a file system ticks every few milliseconds
+        weights.write_bytes(b"two")
+    os.utime(weights, ns=(of.st_atime_ns, of.st_mtime_ns))  # of the same size and time as before
+    assert first not in found(of.st_ctime + 60)
+    assert len(read) == 5
+
+
 def test_the_method_of_a_stage():
     assert config.method_of(OWN, "ingest", LINE) == "pattern"
     assert config.method_of(OWN, "ingest") is None

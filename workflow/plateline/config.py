@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
@@ -192,8 +193,21 @@ def section(config: dict, stage: str, grain: str, plate: dict[str, str] | None =
         chosen["options"] = stage_config.get(method if method in methods.TABLES[stage] else "custom", {})
         model = model_of(config, stage, plate)
         if model and model != FITTED:
-            chosen["model_digest"] = digest_file(model)
+            chosen["model_digest"] = _digest_model(Path(model))
     return json.loads(json.dumps(chosen, sort_keys=True))
+
+
+def _digest_model(model: Path) -> str:
+    """Digest of a model's file, which is read again only where it changed: every part of every plate asks."""
+    state = model.stat() if model.is_file() else None
+    if state is None or time.time() - state.st_ctime < 1:  # it may change again without a later time of change
+        return digest_file(model)
+    return _digest_as_of(model, (state.st_ino, state.st_size, state.st_ctime_ns))
+
+
+@cache
+def _digest_as_of(model: Path, state: tuple[int, int, int]) -> str:
+    return digest_file(model)
 
 
 def model_of(config: dict, stage: str, plate: dict[str, str] | None = None) -> str:

@@ -4,6 +4,7 @@ Needs: config/config.yaml and the plate sheet it names.
 Makes: PLATES (the plates in use, by name), and the params `section`, `code` and `share`.
 """
 
+import atexit
 import gc
 import sys
 from pathlib import Path
@@ -20,10 +21,11 @@ PAGE_FILES = sorted(
 )
 PART_STAGES = ["ingest", "qc", "segment", "measure"]
 
-# Jobs and files of the graph live as long as the run; Python would look through them for garbage every 700 new ones,
-# which is a fifth of a dry run.
+# Jobs and files of the graph live as long as the run. Python would look through them for garbage every 700 new ones,
+# and once more at the end: a fifth of a dry run.
 gc.freeze()
 gc.set_threshold(10_000, 10, 10)
+atexit.register(gc.freeze)
 
 # Read once: every job waits for it.
 CONFIG_SCHEMA, SHEET_SCHEMA = (
