@@ -24,7 +24,7 @@ PART_STAGES = ["ingest", "qc", "segment", "measure"]
 # Jobs and files of the graph live as long as the run. Python would look through them for garbage every 700 new ones,
 # and once more at the end: a fifth of a dry run.
 gc.freeze()
-gc.set_threshold(10_000, 10, 10)
+gc.set_threshold(100_000, 10, 10)
 atexit.register(gc.freeze)
 
 # Read once: every job waits for it.
