@@ -91,7 +91,8 @@ def make_campaign(folder: Path, plates: dict[str, dict[str, str]], *, config: di
     (folder / "clone").mkdir(parents=True)
     for name in CLONED:
         source = ROOT / name
-        ignored = shutil.ignore_patterns("*.pyc")  # compiled kernels stay: they take half a minute to compile
+        # Compiled kernels stay: they take half a minute to compile. What another process is writing may be gone.
+        ignored = shutil.ignore_patterns("*.pyc", "*.pyc.*", "*.draft")
         target = folder / "clone" / name
         shutil.copytree(source, target, ignore=ignored) if source.is_dir() else shutil.copy(source, target)
     (folder / "clone" / "resources").symlink_to(ROOT / "resources")  # the shipped models

@@ -1,5 +1,6 @@
 """The params of every rule: exactly what it depends on; digests that see code and not comments; the guard of a run."""
 
+import ast
 import base64
 import json
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from plateline import config, methods, run
+from plateline import config, digests, methods, run
 from plateline.errors import ConfigError, EditedDuringRun
 
 ROOT = Path(__file__).parents[1]
@@ -211,6 +212,29 @@ def test_new_weights_of_a_model_count_as_a_change(tmp_path):
     assert "model_digest" not in config.section(OWN, "segment", "part", LINE)
 
 
+def test_a_model_is_read_once_by_a_process_until_it_changes(tmp_path, monkeypatch):
+    weights = tmp_path / "unet.safetensors"
+    weights.write_bytes(b"one")
+    first, of = config.digest_file(weights), weights.stat()
+    read, digest = [], config.digest_file
+    monkeypatch.setattr(config, "digest_file", lambda path: read.append(path) or digest(path))
+    own = {"segment": OWN["segment"] | {"method": "lab.module:x", "custom": {"model": str(weights)}}}
+
+    def found(now):
+        monkeypatch.setattr(config.time, "time", lambda: now)
+        return [config.section(own, "segment", "part", LINE)["model_digest"] for _ in range(3)]
+
+    assert found(of.st_ctime + 0.5) == [first] * 3
+    assert len(read) == 3  # too new to be trusted
+    assert found(of.st_ctime + 60) == [first] * 3
+    assert len(read) == 4
+    while weights.stat().st_ctime_ns == of.st_ctime_ns:  # the clock of a file system ticks every few milliseconds
+        weights.write_bytes(b"two")
+    os.utime(weights, ns=(of.st_atime_ns, of.st_mtime_ns))  # of the same size and time as before
+    assert first not in found(of.st_ctime + 60)
+    assert len(read) == 5
+
+
 def test_the_method_of_a_stage():
     assert config.method_of(OWN, "ingest", LINE) == "pattern"
     assert config.method_of(OWN, "ingest") is None
@@ -226,26 +250,26 @@ def test_the_method_of_a_stage():
 def package(tmp_path, monkeypatch):
     """A copy of the package whose code may be edited, and a working folder beside it."""
     copy = tmp_path / "plateline"
-    shutil.copytree(config.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(config, "PACKAGE", copy)
+    shutil.copytree(digests.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(digests, "PACKAGE", copy)
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "campaign").mkdir()
     monkeypatch.chdir(tmp_path / "campaign")
-    config.code_digest.cache_clear()
+    digests.code_digest.cache_clear()
     yield copy
-    config.code_digest.cache_clear()
+    digests.code_digest.cache_clear()
 
 
-def digests():
+def all_digests():
     """Digest of every stage with its method of the demo, from the files as they are now."""
-    config.code_digest.cache_clear()
-    return {stage: config.code_digest(stage, config.method_of(OWN, stage, LINE)) for stage in config.STAGES}
+    digests.code_digest.cache_clear()
+    return {stage: digests.code_digest(stage, config.method_of(OWN, stage, LINE)) for stage in config.STAGES}
 
 
 def changed_by(edit):
-    before = digests()
+    before = all_digests()
     edit()
-    after = digests()
+    after = all_digests()
     return {stage for stage in before if before[stage] != after[stage]}
 
 
@@ -260,19 +284,64 @@ def append(path, text):
 
 
 def test_a_module_of_several_stages_is_parsed_once(package, monkeypatch):
-    config._read_module.cache_clear()
-    parsed, parse = [], config.ast.parse
-    monkeypatch.setattr(config.ast, "parse", lambda text: parsed.append(text) or parse(text))
-    digests()
-    digests()
+    digests._read_module.cache_clear()
+    parsed, parse = [], digests.ast.parse
+    monkeypatch.setattr(digests.ast, "parse", lambda text: parsed.append(text) or parse(text))
+    all_digests()
+    all_digests()
     assert len(parsed) == len(set(parsed))
     assert 50 < len(parsed) <= len(list(package.rglob("*.py")))
 
 
+def parsed_by_a_new_process(monkeypatch):
+    """Digests as a process makes them that starts now, and the texts that it had to parse for them."""
+    digests._read_module.cache_clear()
+    parsed, parse = [], ast.parse
+    with monkeypatch.context() as patch:
+        patch.setattr(digests.ast, "parse", lambda text: parsed.append(text) or parse(text))
+        return all_digests(), parsed
+
+
+def test_a_later_process_parses_only_what_was_edited(package, monkeypatch):
+    first, parsed = parsed_by_a_new_process(monkeypatch)
+    assert parsed
+    assert parsed_by_a_new_process(monkeypatch) == (first, [])
+    path = package / "ledger.py"
+    before, changed = path.stat(), path.read_text().replace("import pandas", "import pandaz", 1)
+    path.write_text(changed)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # of the same size and time as before
+    second, parsed = parsed_by_a_new_process(monkeypatch)
+    assert parsed == [changed]
+    assert second["ledger"] != first["ledger"]
+    append(path, "# a comment\n")
+    assert parsed_by_a_new_process(monkeypatch)[0] == second
+
+
+def test_a_note_of_a_module_that_is_broken_or_of_another_reader_is_written_anew(package, monkeypatch):
+    expected, parsed = parsed_by_a_new_process(monkeypatch)
+    notes = sorted(package.rglob("__pycache__/*.json"))
+    assert len(notes) == len(parsed)
+    notes[0].write_bytes(notes[0].read_bytes()[:100])
+    notes[1].write_bytes(b"\x00\xff")
+    assert len(parsed_by_a_new_process(monkeypatch)[1]) == 2
+    monkeypatch.setattr(digests, "_reader", lambda: "another")
+    assert parsed_by_a_new_process(monkeypatch) == (expected, parsed)
+    assert parsed_by_a_new_process(monkeypatch) == (expected, [])
+    assert not list(package.rglob("*.draft"))
+
+
+def test_a_clone_that_cannot_be_written_is_read_without_notes(package, monkeypatch):
+    for folder in {path.parent for path in package.rglob("*.py")}:
+        (folder / "__pycache__").write_text("in the way")
+    first = parsed_by_a_new_process(monkeypatch)
+    assert first == parsed_by_a_new_process(monkeypatch)
+    assert first[1]
+
+
 def test_a_digest_is_the_same_twice(package):
-    assert digests() == digests()
-    assert {len(digest) for digest in digests().values()} == {32}
-    assert len(set(digests().values())) == len(config.STAGES)
+    assert all_digests() == all_digests()
+    assert {len(digest) for digest in all_digests().values()} == {32}
+    assert len(set(all_digests().values())) == len(config.STAGES)
 
 
 @pytest.mark.parametrize(
@@ -347,8 +416,8 @@ def test_only_the_chosen_methods_module_counts(package, monkeypatch):
     monkeypatch.setitem(methods.SEGMENTERS, "other", "plateline.other:otsu")
 
     def of(method):
-        config.code_digest.cache_clear()
-        return config.code_digest("segment", method)
+        digests.code_digest.cache_clear()
+        return digests.code_digest("segment", method)
 
     before = of("otsu"), of("other"), of(None)
     append(package / "other.py", "EDITED = 1\n")
@@ -362,8 +431,8 @@ def test_the_modules_of_an_ensemble_count_too(package, monkeypatch):
     Path("lab_member.py").write_text("def method(image):\n    return image\n")
 
     def of(*names):
-        config.code_digest.cache_clear()
-        return config.code_digest("segment", *names)
+        digests.code_digest.cache_clear()
+        return digests.code_digest("segment", *names)
 
     before = of("otsu"), of("otsu", "other"), of("otsu", "lab_member:method")
     append(package / "other.py", "EDITED = 1\n")
@@ -385,8 +454,8 @@ def test_a_labs_own_file_counts(package, with_init):
     name = ".".join(file.with_suffix("").parts) + ":method"
 
     def of():
-        config.code_digest.cache_clear()
-        return config.code_digest("segment", name)
+        digests.code_digest.cache_clear()
+        return digests.code_digest("segment", name)
 
     first = of()
     append(file, "# a comment\n")
@@ -403,12 +472,12 @@ def test_a_labs_missing_file_is_refused(package, name):
     with pytest.raises(
         ConfigError, match=f"method module '{module}' is not found; expected an installed one or a file"
     ):
-        config.code_digest("segment", name)
+        digests.code_digest("segment", name)
 
 
 def test_an_unknown_method_has_no_digest(package):
     with pytest.raises(ConfigError, match="segment: unknown method 'otzu'"):
-        config.code_digest("segment", "otzu")
+        digests.code_digest("segment", "otzu")
 
 
 # --- the run
@@ -425,7 +494,7 @@ def begun(package, tmp_path):
 
 def test_a_run_says_what_it_rests_on(begun):
     recorded = run.read_run()
-    assert recorded["files"]["config.yaml"] == config.digest_file("config.yaml")
+    assert recorded["files"]["config.yaml"] == digests.digest_file("config.yaml")
     assert str(begun / "store" / "plate.py") in recorded["files"]
     assert recorded["versions"]["python"] == sys.version.split()[0]
     assert {"plateline", "snakemake", "numpy", "zarr"} <= set(recorded["versions"])
@@ -439,7 +508,7 @@ def test_a_file_edited_or_gone_during_the_run_is_named(begun):
         EditedDuringRun, match=r"edited while the run was on: plates.tsv, .*classical.py; start snakemake"
     ):
         run.check_run()
-    assert config.digest_file("plates.tsv") == "missing"
+    assert digests.digest_file("plates.tsv") == "missing"
 
 
 def test_what_snakemake_has_no_record_of_is_found(tmp_path, monkeypatch):
@@ -549,9 +618,9 @@ def test_only_a_plate_from_a_table_depends_on_how_tables_are_read():
 
 
 def test_the_door_of_tables_counts_for_the_plates_that_use_it():
-    plain = config.code_digest("profile", "median")
-    assert config.code_digest("profile", "median", "plateline.tables") != plain
-    assert config.code_digest("profile", "median", None) == plain
+    plain = digests.code_digest("profile", "median")
+    assert digests.code_digest("profile", "median", "plateline.tables") != plain
+    assert digests.code_digest("profile", "median", None) == plain
 
 
 # --- models

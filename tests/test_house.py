@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
-from plateline import config, methods, segment, store
+from plateline import config, digests, methods, segment, store
 from plateline.store import tables
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +38,7 @@ DOORS = (
     "tables/",
     "compute/",
     "config.py",
+    "digests.py",
     "run.py",
     "sheet.py",
     "methods.py",
@@ -48,7 +49,7 @@ DOORS = (
 )
 GROUND = [name for name in MODULES if not name.startswith(DOORS)]
 # What every cluster job imports before anything else.
-LIGHT = ("config.py", "run.py", "sheet.py", "methods.py", "errors.py", "identity.py", "readouts.py")
+LIGHT = ("config.py", "digests.py", "run.py", "sheet.py", "methods.py", "errors.py", "identity.py", "readouts.py")
 NUMBERS = {"numpy", "scipy", "skimage", "sklearn", "pandas", "numba", "dask", "cc3d", "edt"}
 OPENS_FILES = {"pathlib", "os", "io", "shutil", "tempfile", "subprocess", "socket", "glob", "csv", "pickle", "urllib"}
 # Packages that a lab may have: imported inside a function, when a method of theirs is named; never pinned.
@@ -433,5 +434,5 @@ def test_the_block_of_a_method_has_the_keywords_of_its_function(stage, name):
 
 
 def test_the_stores_format_is_where_the_digest_looks_for_it():
-    assert config._format() == str(importlib.import_module("plateline.store").FORMAT)
+    assert digests._format() == str(importlib.import_module("plateline.store").FORMAT)
     assert tables.PROVENANCE == b"plateline"

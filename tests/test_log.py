@@ -61,7 +61,7 @@ def test_a_log_begins_anew(job):
 
 
 def test_a_config_edited_during_the_run_stops_the_job_before_it_opens_anything(job, tmp_path, monkeypatch):
-    monkeypatch.setattr(run.settings, "PACKAGE", tmp_path / "package")
+    monkeypatch.setattr(run.digests, "PACKAGE", tmp_path / "package")
     (tmp_path / "config.yaml").write_text("a: 1")
     run.begin_run(["config.yaml"], {})
     (tmp_path / "config.yaml").write_text("a: 2")

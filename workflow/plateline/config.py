@@ -1,25 +1,19 @@
-"""The params of every rule: its section of the config and the digest of its code.
+"""The section of the config that each rule depends on, and the files that the config names.
 
 Standard library only: every cluster job imports this before anything else.
 """
 
-import ast
 import csv
 import glob
-import hashlib
-import importlib.util
 import json
-import re
-import sys
-from collections.abc import Iterable
+import time
 from functools import cache
 from pathlib import Path
 
 from plateline import methods
+from plateline.digests import PACKAGE, digest_file, module_file
 from plateline.errors import ConfigError
 from plateline.sheet import is_imported
-
-PACKAGE = Path(__file__).parent
 
 # Stage words in the order of the data, with the grains of their rules.
 STAGES = {
@@ -51,9 +45,6 @@ SHEET_FACTS = {
 
 # What `profile` must know of a plate whose source is somebody else's table, as `ingest` and `platemap` do of others.
 IMPORTED_FACTS = ("source", "batch", "barcode", "shape")
-
-# Doors that cannot change a number; the store counts by its FORMAT.
-NOT_COUNTED = {"plateline", "plateline.methods", "plateline.log", "plateline.store"}
 
 # Models that come with the clone, and the one that a campaign trains.
 SHIPPED = PACKAGE.parents[1] / "resources" / "models"
@@ -201,7 +192,20 @@ def _options_of(config: dict, stage: str, plate: dict[str, str] | None, method: 
     block = method if method in methods.TABLES[stage] else "custom"
     found = {"options": override(config, plate or {}).get(stage, {}).get(block, {})}
     model = model_of(config, stage, plate, method)
-    return found | ({"model_digest": digest_file(model)} if model and model != FITTED else {})
+    return found | ({"model_digest": _digest_model(Path(model))} if model and model != FITTED else {})
+
+
+def _digest_model(model: Path) -> str:
+    """Digest of a model's file, which is read again only where it changed: every part of every plate asks."""
+    state = model.stat() if model.is_file() else None
+    if state is None or time.time() - state.st_ctime < 1:  # it may change again without a later time of change
+        return digest_file(model)
+    return _digest_as_of(model, (state.st_ino, state.st_size, state.st_ctime_ns))
+
+
+@cache
+def _digest_as_of(model: Path, state: tuple[int, int, int]) -> str:
+    return digest_file(model)
 
 
 def model_of(config: dict, stage: str, plate: dict[str, str] | None = None, method: str | None = None) -> str:
@@ -234,94 +238,6 @@ def models_of(config: dict, stage: str, plate: dict[str, str] | None = None) -> 
     """Files with the models of the method a stage uses and of its ensemble, in that order, of those that have one."""
     names = [method_of(config, stage, plate), *members_of(config, stage, plate)]
     return [model for name in names if (model := model_of(config, stage, plate, name))]
-
-
-@cache
-def code_digest(stage: str, *chosen: str | None) -> str:
-    """Digest of the code a stage runs, comments and docstrings apart.
-
-    Covers the stage's module, the chosen methods' modules, and what they import inside the package; a method from
-    elsewhere counts by its own file. The file formats count by ``store.FORMAT``.
-
-    Parameters
-    ----------
-    stage : str
-        Stage word.
-    chosen : str or None
-        Names or import paths of the chosen methods, and of modules that read the source for this stage and count as
-        well; None counts for nothing.
-
-    Returns
-    -------
-    str
-        32 hexadecimal digits.
-    """
-    roots = [f"plateline.{stage}", *(methods.target(stage, name).partition(":")[0] for name in chosen if name)]
-    found = dict(sorted(_closure(roots).items()))
-    return hashlib.sha256(json.dumps([_format(), found]).encode()).hexdigest()[:32]
-
-
-def _format() -> str:
-    text = (PACKAGE / "store" / "__init__.py").read_text(encoding="utf-8")
-    return re.findall(r"^FORMAT = (\d+)$", text, re.MULTILINE)[0]
-
-
-def _closure(roots: Iterable[str]) -> dict[str, str]:
-    """Bare source of the modules and of all they import inside the package, by name."""
-    sources, waiting = {}, list(roots)
-    while waiting:
-        name = waiting.pop()
-        if name in sources or name in NOT_COUNTED or (path := _module_file(name)) is None:
-            continue
-        sources[name], imported = _read_module(path.read_text(encoding="utf-8"))
-        waiting += [*imported, name.rpartition(".")[0]]
-    return {name: source for name, source in sources.items() if source}
-
-
-def _module_file(name: str) -> Path | None:
-    """File of a module; of the package's own by path, so that nothing is imported to find it."""
-    if not name:
-        return None
-    if name.split(".")[0] == "plateline":
-        base = PACKAGE.joinpath(*name.split(".")[1:])
-        return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:
-        spec = None
-    if spec and not spec.origin and spec.submodule_search_locations:
-        return None  # a folder without __init__.py
-    if spec is None or not spec.origin:
-        msg = f"method module {name!r} is not found; expected an installed one or a file beside the Snakefile"
-        raise ConfigError(msg)
-    return Path(spec.origin)
-
-
-@cache
-def _read_module(text: str) -> tuple[str, list[str]]:
-    """Source without comments and docstrings, and the package's modules it may import, also inside functions.
-
-    Most modules belong to several stages, and parsing them is a large share of a dry run. The text itself is the key,
-    so that an edited file is read anew.
-    """
-    tree, imported = ast.parse(text), []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            imported += _own_modules(node)
-        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree), imported
-
-
-def _own_modules(node: ast.Import | ast.ImportFrom) -> list[str]:
-    """Names of the package's modules that a line may import; of `from a import b`, b may be a module or not."""
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names if alias.name.startswith("plateline.")]
-    if not node.module or node.module.split(".")[0] != "plateline":
-        return []
-    return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
 
 
 def files_of(folder: str) -> list[str]:
@@ -361,15 +277,9 @@ def provided_files(folder: str, pattern: str, plate: str) -> list[str]:
     return sorted(path.as_posix() for path in Path(folder).glob(name)) if folder else []
 
 
-def digest_file(path: str | Path) -> str:
-    """sha256 of a file's bytes, 32 hexadecimal digits; `missing` when there is none."""
-    path = Path(path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:32] if path.is_file() else "missing"
-
-
 def method_files(config: dict) -> list[Path]:
     """Files of the methods that are not the package's own."""
     names = {stage: [method_of(config, stage), *members_of(config, stage)] for stage in methods.TABLES}
     chosen = [methods.target(stage, name) for stage in names for name in names[stage] if name]
-    files = [_module_file(path.partition(":")[0]) for path in chosen if not path.startswith("plateline.")]
+    files = [module_file(path.partition(":")[0]) for path in chosen if not path.startswith("plateline.")]
     return [file for file in files if file]

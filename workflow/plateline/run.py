@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from plateline import config as settings
+from plateline import digests
 from plateline.errors import EditedDuringRun, StorageError
 
 RUN = Path("results/run.json")
@@ -58,10 +59,10 @@ def begin_run(files: Iterable[str | Path], config: dict) -> None:
         If `results` cannot be written.
     """
     files = [*files, *settings.method_files(config)]
-    files += sorted(path for kind in ("*.py", "*.smk") for path in settings.PACKAGE.parent.rglob(kind))
+    files += sorted(path for kind in ("*.py", "*.smk") for path in digests.PACKAGE.parent.rglob(kind))
     tools = ("plateline", "snakemake", "numpy", "scipy", "scikit-image", "scikit-learn", "pandas", "pyarrow", "zarr")
     run = {
-        "files": {str(file): settings.digest_file(file) for file in files},
+        "files": {str(file): digests.digest_file(file) for file in files},
         "config": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:32],
         "versions": {"python": sys.version.split()[0]} | {tool: metadata.version(tool) for tool in tools},
     }
@@ -84,7 +85,7 @@ def check_run() -> None:
         Naming the files that changed.
     """
     recorded = read_run().get("files", {})
-    changed = [path for path, digest in recorded.items() if settings.digest_file(path) != digest]
+    changed = [path for path, digest in recorded.items() if digests.digest_file(path) != digest]
     if changed:
         msg = (
             f"edited while the run was on: {', '.join(changed)}; start snakemake again, and it redoes what that changes"

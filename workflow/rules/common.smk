@@ -4,12 +4,15 @@ Needs: config/config.yaml and the plate sheet it names.
 Makes: PLATES (the plates in use, by name), and the params `section`, `code` and `share`.
 """
 
+import atexit
+import gc
 import sys
 from pathlib import Path
 
 import yaml
 
 from plateline import config as settings
+from plateline import digests
 from plateline import run as runs
 from plateline import sheet as sheets
 
@@ -19,6 +22,11 @@ PAGE_FILES = sorted(
 )
 PART_STAGES = ["ingest", "qc", "segment", "measure"]
 
+# Jobs and files of the graph live as long as the run. Python would look through them for garbage every 700 new ones,
+# and once more at the end: a fifth of a dry run.
+gc.freeze()
+gc.set_threshold(100_000, 10, 10)
+atexit.register(gc.freeze)
 
 # Read once: every job waits for it.
 CONFIG_SCHEMA, SHEET_SCHEMA = (
@@ -81,11 +89,11 @@ def code(stage, grain=""):
         plate = plate_of(wildcards) or {}
         method = settings.method_of(config, stage, plate)
         if grain == "fit":
-            return settings.code_digest(stage, "plateline.models.training")
+            return digests.code_digest(stage, "plateline.models.training")
         imported = stage == "profile" and sheets.is_imported(plate)
         more = ["plateline.tables"] if imported else []
         members = settings.members_of(config, stage, plate)
-        return settings.code_digest(stage, method, *members, *more)
+        return digests.code_digest(stage, method, *members, *more)
 
     return of_rule
 
