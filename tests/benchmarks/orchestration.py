@@ -123,6 +123,16 @@ def dry_run(scratch: Path, n_plates: int, repeats: int) -> dict[str, float]:
     return {name: statistics.median(run[name] for run in runs) for name in ("wall_s", "cpu_s", "mb")} | {"jobs": jobs}
 
 
+def bare_dry_run(scratch: Path, n_jobs: int, repeats: int) -> float:
+    """CPU-seconds of Snakemake itself for as many jobs: of one file each, without params, code or config."""
+    folder = scratch / f"bare{n_jobs}"
+    folder.mkdir(parents=True)
+    (folder / "Snakefile").write_text(PROBE.format(n=n_jobs))
+    (folder / "probe.py").write_text("")
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules", "--cores", "2"]
+    return statistics.median(timed(command, folder)["cpu_s"] for _ in range(repeats))
+
+
 def local_overhead(scratch: Path, few: int = 4, many: int = 44) -> dict[str, float]:
     """Seconds that Snakemake takes for one more job of a script that does nothing, one after the other."""
     found = {}
@@ -289,9 +299,10 @@ def measure_dry_runs(scratch: Path, repeats: int) -> dict[str, float]:
     figures = {}
     for n_plates, times in ((26, repeats), (300, 1)):
         found = dry_run(scratch, n_plates, times)
+        bare = bare_dry_run(scratch, found["jobs"], times)
         print(
             f"dry run of {n_plates} plates, {found['jobs']} jobs, median of {times}: {found['cpu_s']:.2f} CPU-seconds, "
-            f"{found['wall_s']:.2f} s, {found['mb']:.0f} MB",
+            f"{found['wall_s']:.2f} s, {found['mb']:.0f} MB; Snakemake alone for as many jobs: {bare:.2f} CPU-seconds",
             flush=True,
         )
         figures |= {f"dryrun_{n_plates}_s": found["cpu_s"]}
