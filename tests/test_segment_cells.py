@@ -272,3 +272,15 @@ def test_one_nucleus_over_the_whole_field_is_a_cell_without_cytoplasm():
     done = complete({"nuclei": nuclei}, np.ones((2, 50, 60), np.float32), **CELLS)
     np.testing.assert_array_equal(done["cells"], nuclei)
     assert not done["cytoplasm"].any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_ring_around_nuclei_is_that_of_a_loop(seed):
+    nuclei = np.random.default_rng(seed).choice([0, 0, 0, 0, 3, 8], (9, 11)).astype(np.int32)
+    expected = nuclei.copy()
+    for y, x in np.argwhere(nuclei == 0):
+        # Above a nucleus, left of one, right of one, below one.
+        for b, a in ((y + 1, x), (y, x + 1), (y, x - 1), (y - 1, x)):
+            if expected[y, x] == 0 and 0 <= b < nuclei.shape[0] and 0 <= a < nuclei.shape[1]:
+                expected[y, x] = nuclei[b, a]
+    np.testing.assert_array_equal(cells._ringed(nuclei), expected)
