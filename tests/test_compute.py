@@ -2,13 +2,15 @@
 
 import logging
 import os
+import platform
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from plateline.compute import map_wells
-from plateline.compute.cluster import _hidden_script, _single_threaded, share
+from plateline.compute.cluster import _environment_of_workers, _hidden_script, share
 
 WELLS = ["A01", "A02", "B01", "B02", "C01"]
 
@@ -52,7 +54,7 @@ def test_one_and_two_workers_give_equal_results(on_two, monkeypatch):
     assert {well: result[0] for well, result in on_two[0]} == {well: result[0] for well, result in alone}
 
 
-def test_two_workers_are_other_single_threaded_processes(on_two):
+def test_two_workers_are_other_environment_of_workers_processes(on_two):
     processes = {found[1] for _, found in on_two[0]}
     assert os.getpid() not in processes
     assert 1 <= len(processes) <= 2
@@ -131,10 +133,26 @@ def test_the_script_is_hidden_and_comes_back_after_an_error(had_file, monkeypatc
     assert hasattr(main, "__file__") is had_file
 
 
+def pages_of_a_second_array(_well):
+    """Pages that the system hands out for an array as large as one that this process has just freed."""
+    resource = pytest.importorskip("resource")
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        np.ones(8_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has other ways")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_memory_that_was_freed_is_used_again(workers):
+    pages = [found for _, found in map_wells(pages_of_a_second_array, WELLS[:2], workers=workers)]
+    assert max(pages) < 1000  # of 15,625
+
+
 def test_thread_limits_come_back(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    with _single_threaded():
+    with _environment_of_workers():
         assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == "1"
     assert os.environ["OMP_NUM_THREADS"] == "5"
     assert "MKL_NUM_THREADS" not in os.environ

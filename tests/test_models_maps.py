@@ -282,7 +282,8 @@ def test_the_right_maps_cost_less_than_wrong_ones(method):
     judge = Foreground(focal=0.5, overlap=1.0, missed=0.5, doubt=0.1)
     right = wanted.clone()
     if method == "boundary":
-        right = (wanted - 0.5) * 20
+        background, inside = 1 - wanted[:, 0], wanted[:, 1]
+        right = torch.stack([background, inside, 1 - background - inside], 1) * 20
     elif method == "distance":
         right = torch.logit(wanted, eps=1e-4)
     elif method == "flow":

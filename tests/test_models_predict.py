@@ -12,12 +12,12 @@ from plateline.errors import ModelError
 from plateline.methods import SEGMENTERS, load
 from plateline.models import flow
 from plateline.models.fit import TARGETS
+from plateline.models.keep import kept
 from plateline.models.light import CURVES, curves, unit
 from plateline.models.predict import (
     _cuts,
     estimate_diameter,
     find,
-    kept,
     maps_at,
     prepare,
     scale_factor,
@@ -42,7 +42,7 @@ def trained(method="flow", seed=0):
     """A network that never learnt anything, but whose maps depend on every pixel."""
     torch.manual_seed(seed)
     target = TARGETS[method]
-    arrays = to_arrays(UNet(CURVES, target.maps, step=target.step))
+    arrays = to_arrays(UNet(CURVES, target.outputs, step=target.step))
     return prepare(arrays, target, diameter_px=20.0, device=torch.device("cpu"))
 
 

@@ -18,6 +18,7 @@ from shipped import DEFAULTS, ROOT, method_of
 from skimage.io import imread
 
 from plateline import methods, metrics, segment
+from plateline.compute.heap import keep_memory
 from plateline.models import predict
 
 DATA = Path(os.environ.get("PLATELINE_DATA", ROOT.parent / "shared" / "data")) / "dsb2018_fluo" / "val"
@@ -134,6 +135,7 @@ def main() -> None:
     files = pair(given.images, given.masks)
     images, truths = [read_image(image) for image, _ in files], [imread(mask) for _, mask in files]
     default, last = DEFAULTS["method"], ""
+    keep_memory()  # as jobs do
     print(
         f"{len(files)} images, {sum(segment.count(truth) for truth in truths)} objects; intervals of 95 % over images"
     )

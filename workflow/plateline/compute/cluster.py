@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+from plateline.compute.heap import VARIABLES, keep_memory
 from plateline.compute.memory import within_memory
 
 LOG = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ def map_wells(
 
 
 def _in_process(function: Callable, wells: list[str]) -> Iterator[tuple[str, tuple]]:
+    keep_memory()
     for well in wells:
         yield well, function(well)
 
@@ -64,7 +66,7 @@ def _on_cluster(
     from distributed import Client, Nanny, Scheduler, SpecCluster, as_completed
 
     _quieten("distributed")
-    with tempfile.TemporaryDirectory(prefix="plateline-") as scratch, _single_threaded(), _hidden_script():
+    with tempfile.TemporaryDirectory(prefix="plateline-") as scratch, _environment_of_workers(), _hidden_script():
         shared = {"nthreads": 1, "host": "127.0.0.1", "local_directory": scratch, "silence_logs": logging.WARNING}
         shared |= {"memory_limit": None}  # the scheduler's allocation is the limit
         spec = {
@@ -95,11 +97,12 @@ def _quieten(library: str) -> None:
 
 
 @contextmanager
-def _single_threaded() -> Iterator[None]:
-    """One thread per worker: numerical libraries read these variables when the process starts."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
+def _environment_of_workers() -> Iterator[None]:
+    """One thread per worker, and memory that it keeps: both are read from these variables when the process starts."""
+    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    wanted = VARIABLES | dict.fromkeys(threads, "1")
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:

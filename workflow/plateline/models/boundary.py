@@ -18,7 +18,7 @@ from plateline.models.loss import Foreground, foreground_loss
 from plateline.models.predict import How, nuclei
 from plateline.models.target import Target, as_they_are
 
-MAPS, STEP = 3, 1
+MAPS, CLASSES, STEP = 2, 3, 1
 # Pixels no deeper than this are rim: two nuclei that touch have two pixels of it on either side.
 _RIM_PX = 2.0
 # The rim is the smallest class and the one that parts nuclei.
@@ -26,22 +26,23 @@ _CLASS_WEIGHTS = (1.0, 1.0, 2.0)
 
 
 def encode(labels: Tensor) -> Tensor:
-    """Maps (N, 3, Y, X) of labels (N, Y, X): background, inside, rim; 1 where a pixel is of the class."""
+    """Maps (N, 2, Y, X) of labels (N, Y, X): nucleus, and its inside without the rim, 0 or 1."""
     inside = depth(labels, deepest=math.ceil(_RIM_PX) + 1) > _RIM_PX
-    return torch.stack([labels <= 0, inside, (labels > 0) & ~inside], 1).float()
+    return torch.stack([labels > 0, inside], 1).float()
 
 
 def loss(raw: Tensor, target: Tensor, weight: Tensor, foreground: Foreground) -> Tensor:
-    """Cost of what the network says: cross entropy of the classes, and the overlap of inside."""
-    classes = torch.tensor(_CLASS_WEIGHTS, device=raw.device)
-    cross = F.cross_entropy(raw, target.argmax(1), weight=classes, reduction="none")
+    """Cost of what the network says: cross entropy of background, inside and rim, and the overlap of inside."""
+    number = (target[:, 0] * (2 - target[:, 1])).long()
+    cross = F.cross_entropy(raw, number, weight=torch.tensor(_CLASS_WEIGHTS, device=raw.device), reduction="none")
     inside = raw[:, 1] - torch.logsumexp(raw[:, [0, 2]], 1)
     return (cross * weight).mean() + foreground_loss(inside, target[:, 1], weight, foreground)
 
 
 def activate(raw: Tensor) -> Tensor:
-    """Maps of the network's output: probabilities of background, inside and rim, which add to 1."""
-    return raw.softmax(1)
+    """Maps of the network's output: probability of a nucleus, and that of its inside, both 0 to 1."""
+    background, inside, _ = raw.softmax(1).unbind(1)
+    return torch.stack([1 - background, inside], 1)
 
 
 def decode(maps: npt.NDArray[np.float32], *, threshold: float, prominence: float) -> npt.NDArray[np.int32]:
@@ -49,10 +50,10 @@ def decode(maps: npt.NDArray[np.float32], *, threshold: float, prominence: float
 
     Parameters
     ----------
-    maps : (3, Y, X) float32
+    maps : (2, Y, X) float32
         As `activate` gives them.
     threshold : float
-        Least probability, of inside and rim together, of a pixel of a nucleus, 0 to 1.
+        Least probability of a pixel of a nucleus, 0 to 1.
     prominence : float
         Two peaks of inside are two nuclei when the pass between them lies this much below the lower one, 0 to 1.
 
@@ -65,22 +66,17 @@ def decode(maps: npt.NDArray[np.float32], *, threshold: float, prominence: float
     ----------
     Caicedo et al. 2019, doi:10.1002/cyto.a.23863 (three classes for nuclei).
     """
-    return flood(maps[1], 1 - maps[0] > threshold, prominence)
-
-
-def probability(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Probability of a nucleus (Y, X) of the maps."""
-    return 1 - maps[0]
+    return flood(maps[1], maps[0] > threshold, prominence)
 
 
 TARGET = Target(
     maps=MAPS,
+    outputs=CLASSES,
     step=STEP,
     encode=encode,
     loss=loss,
     activate=activate,
     decode=decode,
-    probability=probability,
     enlarge=as_they_are,
     mirror=as_they_are,
     options={"threshold": 0.6, "prominence": 0.2},

@@ -64,19 +64,14 @@ def decode(maps: npt.NDArray[np.float32], *, threshold: float, prominence: float
     return flood(maps[1], maps[0] > threshold, prominence)
 
 
-def probability(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Probability of a nucleus (Y, X) of the maps."""
-    return maps[0]
-
-
 TARGET = Target(
     maps=MAPS,
+    outputs=MAPS,
     step=STEP,
     encode=encode,
     loss=loss,
     activate=activate,
     decode=decode,
-    probability=probability,
     enlarge=as_they_are,
     mirror=as_they_are,
     options={"threshold": 0.5, "prominence": 0.1},

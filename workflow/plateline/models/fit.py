@@ -169,9 +169,9 @@ def pool_of(images: Sequence, labels: Sequence, rows: npt.NDArray[np.bool_], dev
 def _begin(task: _Task, device: torch.device) -> _Run:
     """A new network, its average, and what trains it."""
     torch.manual_seed(task.recipe.seed)
-    first = to_arrays(UNet(CURVES, task.target.maps, step=task.target.step))
+    first = to_arrays(UNet(CURVES, task.target.outputs, step=task.target.step))
     network, average = (
-        placed(from_arrays(first, channels=CURVES, maps=task.target.maps, step=task.target.step), device)
+        placed(from_arrays(first, channels=CURVES, maps=task.target.outputs, step=task.target.step), device)
         for _ in range(2)
     )
     # One kernel for all tensors, on both kinds of device.

@@ -62,11 +62,6 @@ def activate(raw: Tensor) -> Tensor:
     return torch.cat([raw[:, :1].sigmoid(), raw[:, 1:]], 1)
 
 
-def probability(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Probability of a nucleus (Y, X) of the maps."""
-    return maps[0]
-
-
 def decode(maps: npt.NDArray[np.float32], *, threshold: float, steps: int) -> npt.NDArray[np.int32]:
     """Labels of the maps of one field.
 
@@ -177,12 +172,12 @@ def mirror(maps: Tensor, axis: int) -> Tensor:
 
 TARGET = Target(
     maps=MAPS,
+    outputs=MAPS,
     step=STEP,
     encode=encode,
     loss=loss,
     activate=activate,
     decode=decode,
-    probability=probability,
     enlarge=as_they_are,
     mirror=mirror,
     options={"threshold": 0.5, "steps": 60},

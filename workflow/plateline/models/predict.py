@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from plateline.errors import ModelError
 from plateline.models import room
+from plateline.models.keep import kept
 from plateline.models.light import CURVES, curves, unit
 from plateline.models.target import Maps, Target
 from plateline.models.unet import STRIDE, fold_norms, from_arrays, placed
@@ -32,9 +33,6 @@ _SAMPLES_PX, _ENOUGH, _TRIES = (384, 768), 25, 3
 _SHARE_OF_AREA, _STEPS = 0.3, 8
 # Images are made no larger or smaller than by these factors.
 _FACTORS = (0.05, 4.0)
-
-# A nucleus that the edge of the image cuts may be smaller than others, by this factor.
-_CUT = 0.3
 
 Labels = npt.NDArray[np.int32]
 Decoder = Callable[[Maps], Labels]
@@ -100,34 +98,6 @@ def _ready(model: dict, target: Target) -> "Trained":
     return _READY[name]
 
 
-def kept(labels: Labels, confidence: npt.NDArray[np.float32], min_area_px: float, least: float) -> Labels:
-    """Labels (Y, X) from 1 in raster order: those of enough pixels, on whose mean a nucleus is likely enough.
-
-    Parameters
-    ----------
-    labels : (Y, X) int32
-        Numbers may have gaps.
-    confidence : (Y, X) float32
-        Probability of a nucleus.
-    min_area_px, least : float
-        Smallest area of a whole object, pixels, three tenths of it for one that touches the edge; and smallest mean
-        probability of an object.
-    """
-    flat = labels.ravel()
-    area = np.bincount(flat, minlength=1)
-    mean = np.bincount(flat, confidence.ravel(), area.size) / np.maximum(area, 1)
-    enough = np.full(area.size, min_area_px)
-    enough[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = _CUT * min_area_px
-    good = (area > 0) & (area >= enough) & (mean >= least)
-    good[0] = False
-    first = np.full(area.size, flat.size)
-    first[flat[::-1]] = np.arange(flat.size)[::-1]
-    number = np.zeros(area.size, np.int32)
-    order = np.argsort(np.where(good, first, flat.size), kind="stable")[: good.sum()]
-    number[order] = np.arange(1, order.size + 1)
-    return number[labels]
-
-
 def prepare(arrays: dict[str, npt.NDArray], target: Target, *, diameter_px: float, device: torch.device) -> Trained:
     """A network made of its weights: normalisation folded into convolutions, in the layout that runs fastest.
 
@@ -142,7 +112,7 @@ def prepare(arrays: dict[str, npt.NDArray], target: Target, *, diameter_px: floa
     device : torch.device
         Where it runs.
     """
-    network = fold_norms(from_arrays(arrays, channels=CURVES, maps=target.maps, step=target.step))
+    network = fold_norms(from_arrays(arrays, channels=CURVES, maps=target.outputs, step=target.step))
     return Trained(placed(network, device), target, diameter_px, device)
 
 
@@ -178,8 +148,8 @@ def find(
     size = diameter_px or estimate_diameter(seen, trained, decode, looked)
     factor = scale_factor(trained.diameter_px, size)
     maps = looked[factor] if factor in looked and not mirrors else maps_at(seen, trained, factor, mirrors)
-    labels = decode(_enlarged(maps, trained.target, image.shape))
-    return _nearest(labels, image.shape), _bilinear(trained.target.probability(maps)[None], image.shape)[0], size
+    maps = _enlarged(maps, trained.target, image.shape)
+    return _nearest(decode(maps), image.shape), _bilinear(maps[:1], image.shape)[0], size
 
 
 def scale_factor(own_px: float, size_px: float) -> float:

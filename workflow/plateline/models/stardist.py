@@ -77,11 +77,6 @@ def activate(raw: Tensor) -> Tensor:
     return torch.cat([raw[:, :1].sigmoid(), raw[:, 1:].clamp(0, 5).exp() - 1], 1)
 
 
-def probability(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Chance (Y, X) of a middle, of the maps."""
-    return maps[0]
-
-
 def enlarge(maps: npt.NDArray[np.float32], factor: float) -> npt.NDArray[np.float32]:
     """Maps whose rays are counted in pixels that are smaller by a factor."""
     return np.concatenate([maps[:1], maps[1:] * np.float32(factor)])
@@ -179,12 +174,12 @@ def mirror(maps: Tensor, axis: int) -> Tensor:
 
 TARGET = Target(
     maps=MAPS,
+    outputs=MAPS,
     step=STEP,
     encode=encode,
     loss=loss,
     activate=activate,
     decode=decode,
-    probability=probability,
     enlarge=enlarge,
     mirror=mirror,
     options={"threshold": 0.4, "overlap": 0.4},

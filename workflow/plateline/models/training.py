@@ -10,8 +10,9 @@ import pandas as pd
 from plateline import metrics
 from plateline.models import groups, room
 from plateline.models.fit import TARGETS, Recipe
+from plateline.models.keep import kept
 from plateline.models.loss import Foreground
-from plateline.models.predict import find, kept, prepare
+from plateline.models.predict import find, prepare
 
 # As the methods have it by default.
 _MIN_SHARE = 0.15
