@@ -10,7 +10,9 @@ from plateline import metrics
 from plateline.errors import ConfigError, ModelError
 from plateline.models import crops, groups, training
 from plateline.models.fit import TARGETS, Recipe, fit
+from plateline.models.light import CURVES
 from plateline.models.loss import Foreground, foreground_loss
+from plateline.models.unet import WIDTHS, UNet, shape_of, to_arrays
 
 RECIPE = Recipe(steps=4, batch=2, crop_px=32, diameter_px=12.0, learning_rate=2e-3, check_steps=2, patience=9, seed=0)
 JUDGE = Foreground(focal=0.0, overlap=1.0, missed=0.5, doubt=0.0)
@@ -26,7 +28,18 @@ def drawn(count=4, side=48):
 def run(recipe=RECIPE, begin=None, method="flow"):
     images, labels = drawn()
     held_out = np.arange(4) == 3
-    return list(fit(images, labels, held_out, method=method, recipe=recipe, foreground=JUDGE, begin=begin or {}))
+    return list(
+        fit(
+            images,
+            labels,
+            held_out,
+            source=np.array([0, 0, 1, 2]),
+            method=method,
+            recipe=recipe,
+            foreground=JUDGE,
+            begin=begin or {},
+        )
+    )
 
 
 # --- crops
@@ -109,6 +122,12 @@ def test_training_starts_from_given_weights():
     np.testing.assert_allclose(again["head.weight"], first["head.weight"], atol=1e-4)
 
 
+def test_a_wider_network_is_narrowed_where_training_starts():
+    wide = to_arrays(UNet(CURVES, TARGETS["flow"].outputs, widths=(32, 64, 96, 128), down=(1, 2, 2, 2)))
+    again = run(RECIPE._replace(steps=1, check_steps=1), begin=wide)[-1].weights
+    assert shape_of(again)["widths"] == [*WIDTHS]
+
+
 def test_training_ends_when_it_gets_no_better():
     checks = run(RECIPE._replace(steps=40, check_steps=1, patience=1, learning_rate=0.5))
     assert len(checks) < 40
@@ -122,7 +141,18 @@ def test_what_cannot_train_is_refused(change):
     with pytest.raises(
         ConfigError, match=r"segment.fit: crops of \d+ px, \d of 4 images held out; expected a multiple"
     ):
-        next(fit(images, labels, held, method="flow", recipe=recipe, foreground=JUDGE, begin={}))
+        next(
+            fit(
+                images,
+                labels,
+                held,
+                source=np.arange(4),
+                method="flow",
+                recipe=recipe,
+                foreground=JUDGE,
+                begin={},
+            )
+        )
 
 
 def test_remedies_change_what_an_error_costs():
@@ -198,7 +228,7 @@ def test_too_few_groups_are_refused():
 def test_held_out_images_share_no_source_with_the_others():
     parts = [fields(3, 32, 20), fields(3, 32, 200, 1), fields(2, 40, 20, 2)]
     pairs = [{"image": image, "labels": found} for part in parts for image, found in zip(*part, strict=True)]
-    held_out = training.hold_out(pairs, folds=3, fold=0, seed=0)
+    held_out = training.hold_out(pairs, training.sources(pairs), folds=3, fold=0, seed=0)
     group = groups.sources([pair["image"] for pair in pairs], [pair["labels"] for pair in pairs])
     assert not set(group[held_out]) & set(group[~held_out])
     assert 0 < held_out.sum() < len(pairs)
@@ -207,7 +237,7 @@ def test_held_out_images_share_no_source_with_the_others():
 def test_fields_of_one_plate_are_held_out_by_wells():
     images, labels = fields(6, 32, 20)
     pairs = [{"well": f"A/0{n // 2}", "image": images[n], "labels": labels[n]} for n in range(6)]
-    held_out = training.hold_out(pairs, folds=3, fold=0, seed=0)
+    held_out = training.hold_out(pairs, training.sources(pairs), folds=3, fold=0, seed=0)
     assert held_out.sum() == 2
     assert held_out[::2].tolist() == held_out[1::2].tolist()
 

@@ -31,7 +31,8 @@ def weights_of(fold: int, pairs: list[dict], held_out: np.ndarray, given: argpar
     section = DEFAULTS["fit"] | {"steps": given.steps, "check_steps": given.steps, "batch": given.batch}
     recipe, foreground = training.split(section)
     images, labels = [pair["image"] for pair in pairs], [pair["labels"] for pair in pairs]
-    checks = fit(images, labels, held_out, method=given.method, recipe=recipe, foreground=foreground, begin={})
+    about = {"source": training.sources(pairs), "method": given.method, "recipe": recipe, "foreground": foreground}
+    checks = fit(images, labels, held_out, **about, begin={})
     return list(checks)[-1].weights
 
 
@@ -56,7 +57,7 @@ def main() -> None:
     pairs, _ = store.read_pairs(given.images, given.masks)
     tables = []
     for fold in given.only or range(given.folds):
-        held_out = training.hold_out(pairs, folds=given.folds, fold=fold, seed=0)
+        held_out = training.hold_out(pairs, training.sources(pairs), folds=given.folds, fold=fold, seed=0)
         arrays = weights_of(fold, pairs, held_out, given)
         judges = [pair for pair, out in zip(pairs, held_out, strict=True) if out]
         size = DEFAULTS["fit"]["diameter_px"]

@@ -13,7 +13,8 @@ with log.job(snakemake) as counts, compute.devices(snakemake.resources.get("gpu"
 
     made = store.provenance(snakemake.params, snakemake.input)
     pairs, left_out = store.read_training(section["images"], section["masks"], section["channel"])
-    held_out = training.hold_out(pairs, folds=section["folds"], fold=section["fold"], seed=section["seed"])
+    source = training.sources(pairs)
+    held_out = training.hold_out(pairs, source, folds=section["folds"], fold=section["fold"], seed=section["seed"])
     judges = [pair for pair, out in zip(pairs, held_out, strict=True) if out]
     recipe, foreground = training.split(section)
     about = {"method": section["method"], "diameter_px": recipe.diameter_px}
@@ -21,7 +22,7 @@ with log.job(snakemake) as counts, compute.devices(snakemake.resources.get("gpu"
     scores = [training.score(first, judges, **about).assign(when="before")] if first else []
     state = f"{output.model}.state"
     images, labels = ([pair[part] for pair in pairs] for part in ("image", "labels"))
-    given = {"method": section["method"], "recipe": recipe, "foreground": foreground}
+    given = {"source": source, "method": section["method"], "recipe": recipe, "foreground": foreground}
     for check in fit(images, labels, held_out, **given, begin=store.read_state(state, made["key"]) or first):
         store.save_state(check.state, made["key"], state)
         log.progress(check.step, recipe.steps, f"loss {check.loss:.4f}, held out {check.held_out:.4f}")

@@ -19,6 +19,7 @@ from plateline.models.crops import Dice, Pool, draw, pool, roll
 from plateline.models.depth import importance
 from plateline.models.light import CURVES, curves, unit
 from plateline.models.loss import Foreground
+from plateline.models.narrow import narrowed
 from plateline.models.target import Target
 from plateline.models.unet import STRIDE, UNet, from_arrays, placed, to_arrays
 
@@ -94,6 +95,7 @@ def fit(
     labels: Sequence[npt.NDArray[np.int32]],
     held_out: npt.NDArray[np.bool_],
     *,
+    source: npt.NDArray[np.int64],
     method: str,
     recipe: Recipe,
     foreground: Foreground,
@@ -108,7 +110,10 @@ def fit(
     labels : sequence of (Y, X) int32
         Their nuclei, 0 background; at least one nucleus each.
     held_out : (N,) bool
-        Images by whose loss the weights are chosen; whole groups of `groups.sources`.
+        Images by whose loss the weights are chosen; whole sources.
+    source : (N,) int64
+        Which images are of one source, as `training.sources` gives them: a source of many images is drawn less often
+        than its images say, so that it is not the only thing that is learned.
     method : str
         A key of `TARGETS`.
     recipe : Recipe
@@ -116,7 +121,8 @@ def fit(
     foreground : Foreground
         How errors of the foreground are judged.
     begin : dict of str to arrays
-        ``state`` of a `Check` to go on from; weights of a network to start from; or empty.
+        ``state`` of a `Check` to go on from; weights of a network to start from, which is `narrowed` if it is wider
+        than those of today; or empty.
 
     Yields
     ------
@@ -128,6 +134,8 @@ def fit(
     ------
     ConfigError
         If the crops do not fit the network, or there is nothing to train on or to judge by.
+    ModelError
+        If the network to start from is narrower.
 
     Notes
     -----
@@ -143,7 +151,7 @@ def fit(
         raise ConfigError(msg)
     device = room.device()
     task = _Task(TARGETS[method], recipe, foreground)
-    used, judge = (pool_of(images, labels, rows, device) for rows in (~held_out, held_out))
+    used, judge = (pool_of(images, labels, rows, source, device) for rows in (~held_out, held_out))
     run = _begin(task, device)
     progress = _go_on(run, begin)
     if _is_over(progress, recipe):
@@ -156,13 +164,20 @@ def fit(
         yield _check(run, progress)
 
 
-def pool_of(images: Sequence, labels: Sequence, rows: npt.NDArray[np.bool_], device: torch.device) -> Pool:
-    """The chosen images on a device, each as likely to be drawn as the root of the number of its nuclei."""
+def pool_of(
+    images: Sequence, labels: Sequence, rows: npt.NDArray[np.bool_], source: npt.NDArray[np.int64], device: torch.device
+) -> Pool:
+    """The chosen images on a device; the more nuclei, and the fewer images of its source, the likelier one is drawn.
+
+    Within a source an image counts by the root of the number of its nuclei, and a source by the root of what these sum
+    to.
+    """
     chosen = np.flatnonzero(rows).tolist()
     masks = [np.asarray(labels[row]) for row in chosen]
     areas = [area[area > 0] for area in (np.bincount(mask.ravel())[1:] for mask in masks)]
     diameter = np.array([np.sqrt(4 / np.pi * np.median(area)) for area in areas])
     weight = np.array([np.sqrt(area.size) for area in areas])
+    weight /= np.sqrt(np.bincount(source[chosen], weight)[source[chosen]])
     return pool([unit(images[row]) for row in chosen], masks, diameter_px=diameter, weight=weight, device=device)
 
 
@@ -270,7 +285,7 @@ def _go_on(run: _Run, begin: Arrays) -> dict:
     """Where a training stands at its beginning: at a state, at given weights, or nowhere yet."""
     if "progress" not in begin:
         for network in (run.network, run.average) if begin else ():
-            _load(network, begin)
+            _load(network, narrowed(begin))
         return {"step": 0, "worse": 0, "best": math.inf, "weights": {}, "curve": np.zeros((0, 3))}
     _load(run.network, _part(begin, "network."))
     _load(run.average, _part(begin, "average."))

@@ -24,16 +24,20 @@ def split(section: dict) -> tuple[Recipe, Foreground]:
     return recipe, Foreground(**{key: section[key] for key in Foreground._fields})
 
 
-def hold_out(pairs: Sequence[dict], *, folds: int, fold: int, seed: int) -> npt.NDArray[np.bool_]:
-    """Images (N,) of one of several folds: what judges a training and is never trained on.
+def sources(pairs: Sequence[dict]) -> npt.NDArray[np.int64]:
+    """Groups (N,) of images that are never parted: those of one source, as `groups.sources` finds them.
 
-    Images of one source, as `groups.sources` finds them, are never parted. Those of a plate are all of one source:
-    there, where every pair has its `well`, images of one well are never parted.
+    Images of a plate are all of one source: there, where every pair has its `well`, a group is a well.
     """
-    images, labels = [pair["image"] for pair in pairs], [pair["labels"] for pair in pairs]
     wells = [pair.get("well", "") for pair in pairs]
-    together = np.unique(wells, return_inverse=True)[1] if all(wells) else groups.sources(images, labels)
-    return groups.folds(together, [image.shape for image in images], count=folds, seed=seed) == fold
+    if all(wells):
+        return np.unique(wells, return_inverse=True)[1].astype(np.int64)
+    return groups.sources([pair["image"] for pair in pairs], [pair["labels"] for pair in pairs])
+
+
+def hold_out(pairs: Sequence[dict], source: npt.NDArray[np.int64], *, folds: int, fold: int, seed: int) -> npt.NDArray:
+    """Images (N,) bool of one of several folds of whole sources: what judges a training and is never trained on."""
+    return groups.folds(source, [pair["image"].shape for pair in pairs], count=folds, seed=seed) == fold
 
 
 def score(arrays: dict[str, npt.NDArray], pairs: Sequence[dict], *, method: str, diameter_px: float) -> pd.DataFrame:
