@@ -14,8 +14,9 @@ from plateline.models.light import CURVES
 from plateline.models.loss import Foreground, foreground_loss
 from plateline.models.unet import WIDTHS, UNet, shape_of, to_arrays
 
-RECIPE = Recipe(steps=4, batch=2, crop_px=32, diameter_px=12.0, learning_rate=2e-3, check_steps=2, patience=9, seed=0)
 JUDGE = Foreground(focal=0.0, overlap=1.0, missed=0.5, doubt=0.0)
+LENGTH = {"steps": 4, "batch": 2, "crop_px": 32, "check_steps": 2, "patience": 9}
+RECIPE = Recipe(**LENGTH, diameter_px=12.0, learning_rate=2e-3, seed=0, foreground=JUDGE)
 
 
 def drawn(count=4, side=48):
@@ -36,7 +37,6 @@ def run(recipe=RECIPE, begin=None, method="flow"):
             source=np.array([0, 0, 1, 2]),
             method=method,
             recipe=recipe,
-            foreground=JUDGE,
             begin=begin or {},
         )
     )
@@ -149,7 +149,6 @@ def test_what_cannot_train_is_refused(change):
                 source=np.arange(4),
                 method="flow",
                 recipe=recipe,
-                foreground=JUDGE,
                 begin={},
             )
         )
@@ -251,10 +250,11 @@ def test_a_card_says_what_a_model_is_worth():
     found = training.score(run()[-1].weights, pairs, method="flow", diameter_px=12.0)
     assert set(found["image"]) == {"0", "1", "2", "3"}
     section = RECIPE._asdict() | JUDGE._asdict()
+    del section["foreground"]
     section |= {"method": "flow", "stains": ["DAPI"], "modalities": ["fluorescence"], "data": "drawn"}
     card = training.card(section, pairs, np.arange(4) == 3, found)
     assert card["held_out_images"] == 1
     assert card["images"] == 3
     half = found[found["threshold"] == 0.5]
     assert card["held_out_ap50"] == pytest.approx(metrics.average_precision(half).mean(), abs=1e-4)
-    assert training.split(section) == (RECIPE, JUDGE)
+    assert training.recipe_of(section) == RECIPE

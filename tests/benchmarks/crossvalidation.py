@@ -29,9 +29,8 @@ def weights_of(fold: int, pairs: list[dict], held_out: np.ndarray, given: argpar
     if given.models:
         return store.read_model(str(given.models / f"fold{fold}.safetensors"))["arrays"]
     section = DEFAULTS["fit"] | {"steps": given.steps, "check_steps": given.steps, "batch": given.batch}
-    recipe, foreground = training.split(section)
     images, labels = [pair["image"] for pair in pairs], [pair["labels"] for pair in pairs]
-    about = {"source": training.sources(pairs), "method": given.method, "recipe": recipe, "foreground": foreground}
+    about = {"source": training.sources(pairs), "method": given.method, "recipe": training.recipe_of(section)}
     checks = fit(images, labels, held_out, **about, begin={})
     return list(checks)[-1].weights
 

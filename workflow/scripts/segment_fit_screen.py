@@ -16,13 +16,13 @@ with log.job(snakemake) as counts, compute.devices(snakemake.resources.get("gpu"
     source = training.sources(pairs)
     held_out = training.hold_out(pairs, source, folds=section["folds"], fold=section["fold"], seed=section["seed"])
     judges = [pair for pair, out in zip(pairs, held_out, strict=True) if out]
-    recipe, foreground = training.split(section)
+    recipe = training.recipe_of(section)
     about = {"method": section["method"], "diameter_px": recipe.diameter_px}
     first = store.read_model(section["begin"])["arrays"] if section["begin"] else {}
     scores = [training.score(first, judges, **about).assign(when="before")] if first else []
     state = f"{output.model}.state"
     images, labels = ([pair[part] for pair in pairs] for part in ("image", "labels"))
-    given = {"source": source, "method": section["method"], "recipe": recipe, "foreground": foreground}
+    given = {"source": source, "method": section["method"], "recipe": recipe}
     for check in fit(images, labels, held_out, **given, begin=store.read_state(state, made["key"]) or first):
         store.save_state(check.state, made["key"], state)
         log.progress(check.step, recipe.steps, f"loss {check.loss:.4f}, held out {check.held_out:.4f}")

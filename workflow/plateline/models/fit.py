@@ -44,7 +44,8 @@ class Recipe(NamedTuple):
 
     ``steps``: of the whole training; ``batch``: crops a step; ``crop_px``: their side; ``diameter_px``: of most nuclei
     in a crop, the network's own scale; ``learning_rate``: the highest; ``check_steps``: steps between looks at the
-    held-out loss; ``patience``: looks without a better one after which training ends; ``seed``: of all that is drawn.
+    held-out loss; ``patience``: looks without a better one after which training ends; ``seed``: of all that is drawn;
+    ``foreground``: how errors of the foreground are judged.
     """
 
     steps: int
@@ -55,6 +56,7 @@ class Recipe(NamedTuple):
     check_steps: int
     patience: int
     seed: int
+    foreground: Foreground
 
 
 class Check(NamedTuple):
@@ -83,11 +85,10 @@ class _Run(NamedTuple):
 
 
 class _Task(NamedTuple):
-    """What a training is for and how it judges."""
+    """What a network is trained for, and how."""
 
     target: Target
     recipe: Recipe
-    foreground: Foreground
 
 
 def fit(
@@ -98,7 +99,6 @@ def fit(
     source: npt.NDArray[np.int64],
     method: str,
     recipe: Recipe,
-    foreground: Foreground,
     begin: Arrays,
 ) -> Iterator[Check]:
     """Train on the images that are not held out, and say every so often where it stands.
@@ -118,8 +118,6 @@ def fit(
         A key of `TARGETS`.
     recipe : Recipe
         How long and on what.
-    foreground : Foreground
-        How errors of the foreground are judged.
     begin : dict of str to arrays
         ``state`` of a `Check` to go on from; weights of a network to start from, which is `narrowed` if it is wider
         than those of today; or empty.
@@ -150,7 +148,7 @@ def fit(
         )
         raise ConfigError(msg)
     device = room.device()
-    task = _Task(TARGETS[method], recipe, foreground)
+    task = _Task(TARGETS[method], recipe)
     used, judge = (pool_of(images, labels, rows, source, device) for rows in (~held_out, held_out))
     run = _begin(task, device)
     progress = _go_on(run, begin)
@@ -223,7 +221,7 @@ def _cost(network: nn.Module, pool: Pool, dice: Dice, task: _Task) -> Tensor:
     # Half the memory traffic; only where the hardware has it.
     with torch.autocast(image.device.type, torch.bfloat16, enabled=image.is_cuda):
         raw = network(curves(image).contiguous(memory_format=torch.channels_last))
-    return task.target.loss(raw.float(), wanted, weight, task.foreground)
+    return task.target.loss(raw.float(), wanted, weight, recipe.foreground)
 
 
 @torch.no_grad()

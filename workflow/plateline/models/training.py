@@ -18,10 +18,10 @@ from plateline.models.predict import find, prepare
 _MIN_SHARE = 0.15
 
 
-def split(section: dict) -> tuple[Recipe, Foreground]:
-    """The recipe and the judgement of errors in the block `segment.fit` of the config."""
-    recipe = Recipe(**{key: section[key] for key in Recipe._fields})
-    return recipe, Foreground(**{key: section[key] for key in Foreground._fields})
+def recipe_of(section: dict) -> Recipe:
+    """The recipe in the block `segment.fit` of the config."""
+    foreground = Foreground(**{key: section[key] for key in Foreground._fields})
+    return Recipe(**{key: section[key] for key in Recipe._fields if key != "foreground"}, foreground=foreground)
 
 
 def sources(pairs: Sequence[dict]) -> npt.NDArray[np.int64]:
@@ -86,7 +86,7 @@ def card(section: dict, pairs: Sequence[dict], held_out: npt.NDArray[np.bool_], 
     after : pd.DataFrame
         Its `score` on these.
     """
-    recipe, _ = split(section)
+    recipe = recipe_of(section)
     at_half = after[after["threshold"] == 0.5]
     used = [pair for pair, out in zip(pairs, held_out, strict=True) if not out]
     return {
