@@ -20,8 +20,9 @@ from plateline.models.light import CURVES, curves, unit
 from plateline.models.target import Maps, Target
 from plateline.models.unet import STRIDE, fold_norms, from_arrays, placed
 
-# Larger inputs go through the network in tiles of at most this side, each with a margin that is thrown away.
-_TILE_PX, _MARGIN_PX = 1024, 64
+# Larger inputs go through the network in tiles of at most this side, each with a margin that is thrown away: a fifth of
+# the work where two tiles of half the side would do, so that most cameras' images are one tile.
+_TILE_PX, _MARGIN_PX = 2048, 64
 # Nuclei within this factor of the network's own scale are left at theirs: rescaling would gain nothing.
 _NEAR = 1.15
 # Sides of the middle of an input from which the size of its nuclei is read: the larger one where the smaller has too

@@ -6,9 +6,9 @@ Owns the device of this process and the number of tiles in a batch. Who is told 
 
 import torch
 
-# Tiles of at most 1,152 x 1,152 pixels, 0.3 GB of activations each: a share of the device is enough for this many. A
-# CPU is no faster with more than one.
-_TILES = {"cuda": 8, "cpu": 1}
+# Tiles of at most 2,176 x 2,176 pixels, 1 GB of activations each: a share of the device is enough for this many. A CPU
+# is no faster with more than one.
+_TILES = {"cuda": 2, "cpu": 1}
 # Tiles in a batch once memory ran out, by kind of device; and whether the CPU stands in for the device.
 _SMALLER: dict[str, int] = {}
 _STANDS_IN: list[bool] = []

@@ -32,7 +32,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape out as in, (N, C, Y, X)."""
-        return F.relu(x + self.second(F.relu(self.first(x))))
+        return F.relu_(self.second(F.relu_(self.first(x))).add_(x))
 
 
 class UNet(nn.Module):
@@ -68,15 +68,15 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, maps, Y / step, X / step) of an image (N, C, Y, X)."""
-        x = fine = F.relu(self.stem(F.pixel_unshuffle(x, 2)))  # (N, w0, Y/2, X/2)
+        x = fine = F.relu_(self.stem(F.pixel_unshuffle(x, 2)))  # (N, w0, Y/2, X/2)
         kept = []
         for blocks, shrink in zip(self.down, self.shrink, strict=False):
             x = blocks(x)
             kept.append(x)
-            x = F.relu(shrink(x))
+            x = F.relu_(shrink(x))
         x = self.down[-1](x)  # (N, w3, Y/16, X/16)
         for blocks, widen in zip(reversed(self.up), reversed(self.widen), strict=True):
-            x = blocks(F.interpolate(widen(x), scale_factor=2.0, mode="nearest") + kept.pop())
+            x = blocks(F.interpolate(widen(x), scale_factor=2.0, mode="nearest").add_(kept.pop()))
         return F.pixel_shuffle(self.head(torch.cat([x, fine], 1)), self.fold)
 
 
