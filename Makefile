@@ -31,8 +31,9 @@ demo: .venv/installed
 	@$(BIN)/snakemake --cores $(CORES) --quiet progress rules host reason
 	@echo "The page: file://$(CURDIR)/results/report/index.html"
 
+# Two processes of one thread each: those of more would wait for each other.
 test: .venv/installed-test
-	$(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 slurm-test: .venv/installed-test
 	@tests/slurm/run.sh $(ACCOUNTING) $(BIN)/python
