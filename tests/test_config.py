@@ -631,6 +631,10 @@ def test_the_door_of_tables_counts_for_the_plates_that_use_it():
     [
         ({"method": "otsu", "otsu": {}}, ""),
         ({"method": "flow", "flow": {"model": ""}}, str(config.SHIPPED / "flow.safetensors")),
+        (
+            {"method": "boundary", "boundary": {"model": "boundary-wide"}},
+            str(config.SHIPPED / "boundary-wide.safetensors"),
+        ),
         ({"method": "flow", "flow": {"model": "fit"}}, config.FITTED),
         ({"method": "flow", "flow": {"model": "own.safetensors"}}, "own.safetensors"),
         ({"method": "lab:segment", "custom": {"model": "own.pt"}}, "own.pt"),

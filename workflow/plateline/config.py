@@ -211,15 +211,18 @@ def _digest_as_of(model: Path, state: tuple[int, int, int]) -> str:
 def model_of(config: dict, stage: str, plate: dict[str, str] | None = None, method: str | None = None) -> str:
     """File with the model of the method a stage uses, or of another method of it; empty for a method without one.
 
-    The option `model` is a path, `fit` for the model that this campaign trains, or empty for the one that is shipped.
+    The option `model` is a path, the name of a model in `SHIPPED`, `fit` for the model that this campaign trains, or
+    empty for the one that is shipped under the name of the method.
     """
     method = method or method_of(config, stage, plate)
     known = method in methods.TABLES.get(stage, {})
     model = override(config, plate or {}).get(stage, {}).get(method if known else "custom", {}).get("model")
     if model is None:
         return ""
-    shipped = SHIPPED / f"{method}.safetensors"
-    return {"": str(shipped), "fit": FITTED}.get(model, model)
+    if model == "fit":
+        return FITTED
+    shipped = SHIPPED / f"{model or method}.safetensors"
+    return str(shipped) if not model or shipped.is_file() else model
 
 
 def method_of(config: dict, stage: str, plate: dict[str, str] | None = None) -> str | None:
