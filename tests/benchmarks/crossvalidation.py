@@ -1,10 +1,12 @@
 """What a network method is worth on sources of images that it was never trained on.
 
-``python tests/benchmarks/crossvalidation.py [--method NAME] [--models DIR]``. The training split of the DSB 2018 nuclei
-is dealt into folds, whole sources together (`groups.sources`); each fold is scored by a network that was trained on the
-others. With `--models`, that folder holds `fold0.safetensors`, ... as ``segment_fit_screen`` made them with ``folds``
-and ``fold`` set, and only the scoring is done; else each is trained here, which wants a GPU. The weights of the last
-step are taken, so that the held-out images choose nothing. The worst stratum is that among sizes of ten images or more.
+``python tests/benchmarks/crossvalidation.py [--method NAME] [--models DIR] [--transfer]``. The training split of the
+DSB 2018 nuclei is dealt into folds, whole sources together (`groups.sources`); each fold is scored by a network that
+was trained on the others. With `--models`, that folder holds `fold0.safetensors`, ... as ``segment_fit_screen`` made
+them with ``folds`` and ``fold`` set, and only the scoring is done; else each is trained here, which wants a GPU. The
+weights of the last step are taken, so that the held-out images choose nothing. The worst stratum is that among sizes of
+ten images or more. With `--transfer` all images of the commonest size are held out at once (`transfer.safetensors`):
+other microscopes.
 """
 
 import argparse
@@ -24,10 +26,20 @@ DATA = Path(os.environ.get("PLATELINE_DATA", ROOT.parent / "shared" / "data")) /
 DIAMETERS_PX = (0, 12, 24, np.inf)
 
 
-def weights_of(fold: int, pairs: list[dict], held_out: np.ndarray, given: argparse.Namespace) -> dict:
-    """Weights of a network that has not seen a fold."""
+def parts_of(pairs: list[dict], given: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Which images each network is scored on and has not seen, by its name."""
+    source = training.sources(pairs)
+    if not given.transfer:
+        folds = given.only or range(given.folds)
+        return {f"fold{n}": training.hold_out(pairs, source, folds=given.folds, fold=n, seed=0) for n in folds}
+    sizes = pd.Series([pair["image"].shape for pair in pairs])
+    return {"transfer": np.isin(source, source[sizes == sizes.mode()[0]])}
+
+
+def weights_of(name: str, pairs: list[dict], held_out: np.ndarray, given: argparse.Namespace) -> dict:
+    """Weights of a network that has not seen the images it is scored on."""
     if given.models:
-        return store.read_model(str(given.models / f"fold{fold}.safetensors"))["arrays"]
+        return store.read_model(str(given.models / f"{name}.safetensors"))["arrays"]
     section = DEFAULTS["fit"] | {"steps": given.steps, "check_steps": given.steps, "batch": given.batch}
     images, labels = [pair["image"] for pair in pairs], [pair["labels"] for pair in pairs]
     about = {"source": training.sources(pairs), "method": given.method, "recipe": training.recipe_of(section)}
@@ -42,7 +54,7 @@ def diameter_px(labels: np.ndarray) -> float:
 
 
 def main() -> None:
-    """Score every fold, print the tables, then the line of figures."""
+    """Score every part, print the tables, then the line of figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", default=str(DATA / "images"))
     parser.add_argument("--masks", default=str(DATA / "masks"))
@@ -50,17 +62,17 @@ def main() -> None:
     parser.add_argument("--models", type=Path)
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--only", type=int, nargs="+", help="folds to score; all of them if not given")
+    parser.add_argument("--transfer", action="store_true", help="hold out the commonest size instead of folds")
     parser.add_argument("--steps", type=int, default=3300)
     parser.add_argument("--batch", type=int, default=32)
     given = parser.parse_args()
     pairs, _ = store.read_pairs(given.images, given.masks)
     tables = []
-    for fold in given.only or range(given.folds):
-        held_out = training.hold_out(pairs, training.sources(pairs), folds=given.folds, fold=fold, seed=0)
-        arrays = weights_of(fold, pairs, held_out, given)
+    for name, held_out in parts_of(pairs, given).items():
+        arrays = weights_of(name, pairs, held_out, given)
         judges = [pair for pair, out in zip(pairs, held_out, strict=True) if out]
         size = DEFAULTS["fit"]["diameter_px"]
-        tables.append(training.score(arrays, judges, method=given.method, diameter_px=size).assign(fold=f"fold {fold}"))
+        tables.append(training.score(arrays, judges, method=given.method, diameter_px=size).assign(fold=name))
     counts = pd.concat(tables, ignore_index=True)
     sizes = {pair["name"]: f"{pair['image'].shape[0]:5d} x {pair['image'].shape[1]}" for pair in pairs}
     nuclei = pd.Series({pair["name"]: diameter_px(pair["labels"]) for pair in pairs})
