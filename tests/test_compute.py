@@ -54,7 +54,7 @@ def test_one_and_two_workers_give_equal_results(on_two, monkeypatch):
     assert {well: result[0] for well, result in on_two[0]} == {well: result[0] for well, result in alone}
 
 
-def test_two_workers_are_other_environment_of_workers_processes(on_two):
+def test_two_workers_are_other_single_threaded_processes(on_two):
     processes = {found[1] for _, found in on_two[0]}
     assert os.getpid() not in processes
     assert 1 <= len(processes) <= 2

@@ -9,6 +9,7 @@ from skimage.measure import label
 from plateline import metrics
 from plateline.errors import ConfigError, ModelError
 from plateline.models import crops, groups, training
+from plateline.models import fit as fitting
 from plateline.models.fit import TARGETS, Recipe, fit
 from plateline.models.light import CURVES
 from plateline.models.loss import Foreground, foreground_loss
@@ -126,6 +127,16 @@ def test_a_wider_network_is_narrowed_where_training_starts():
     wide = to_arrays(UNet(CURVES, TARGETS["flow"].outputs, widths=(32, 64, 96, 128), down=(1, 2, 2, 2)))
     again = run(RECIPE._replace(steps=1, check_steps=1), begin=wide)[-1].weights
     assert shape_of(again)["widths"] == [*WIDTHS]
+
+
+def test_a_source_of_many_images_is_drawn_less_often_than_they_say():
+    images, labels = drawn()
+    source, rows = np.array([5, 5, 0, 2]), np.array([True, True, True, False])
+    found = fitting.pool_of(images, labels, rows, source, torch.device("cpu")).weight
+    root = np.sqrt([np.unique(label).size - 1 for label in labels[:3]])
+    whole = [sum(other for other, of in zip(root, source, strict=False) if of == own) for own in source[:3]]
+    expected = root / np.sqrt(whole)
+    np.testing.assert_allclose(found / found.sum(), expected / expected.sum(), rtol=1e-6)
 
 
 def test_training_ends_when_it_gets_no_better():

@@ -17,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 # Channels per level, from half resolution down to a sixteenth; residual blocks per level on the way down and up.
 # The leanest of three shapes that were trained alike and scored on unseen sources: with twice and four times the
-# arithmetic AP at IoU 0.5 was the same within 0.002. It is the images that bound it.
+# arithmetic AP at IoU 0.5 was the same within 0.003, mean AP at most 0.01 higher.
 WIDTHS, DOWN, UP = (24, 48, 72, 96), (1, 1, 2, 2), (1, 1, 1)
 # Sides of an input must be multiples of this: pixel-unshuffle, then three halvings.
 STRIDE = 2 ** len(WIDTHS)
@@ -118,6 +118,8 @@ def from_arrays(arrays: dict[str, npt.NDArray], *, channels: int, maps: int, ste
 
     Raises
     ------
+    KeyError
+        If the weights have no stem: they are of no such network.
     RuntimeError
         From torch, if names or shapes are not those of this network.
     """
