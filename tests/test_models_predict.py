@@ -16,8 +16,8 @@ from plateline.models.keep import kept
 from plateline.models.light import CURVES, curves, unit
 from plateline.models.predict import (
     _cuts,
-    estimate_diameter,
     find,
+    look_for_size,
     maps_at,
     prepare,
     scale_factor,
@@ -197,9 +197,35 @@ def test_nuclei_of_any_size_are_found_once_their_size_is(factor):
     image = picture(centres, radius=12 * factor, shape=(side, side))
     ready = prepare(shipped("flow")["arrays"], TARGETS["flow"], diameter_px=20.0, device=torch.device("cpu"))
     decode = partial(flow.decode, **TARGETS["flow"].options)
-    assert estimate_diameter(unit(image), ready, decode, {}) == pytest.approx(24 * factor, rel=0.2)
+    size, scale = look_for_size(unit(image), ready, decode, {})
+    assert size == pytest.approx(24 * factor, rel=0.2)
+    assert scale == pytest.approx(scale_factor(20.0, size), rel=0.15)
     labels, *_ = find(image, ready, decode, diameter_px=0, mirrors=0)
     assert np.unique(labels).size == 10
+
+
+@pytest.mark.parametrize(("side", "looks"), [(400, 2), (900, 3)])
+def test_the_look_that_agrees_is_the_last_one_where_it_was_at_most_of_the_image(monkeypatch, side, looks):
+    sides, factors = [], []
+
+    def look(seen, trained, factor, mirrors):
+        sides.append(seen.shape[0])
+        factors.append(factor)
+        return maps_at(seen, trained, factor, mirrors)
+
+    def decode(maps):  # thirty nuclei of 25 px
+        area = int(np.pi / 4 * (25 * factors[-1]) ** 2)
+        labels = np.zeros(2 * maps.shape[1] * 2 * maps.shape[2], np.int32)
+        labels[: 30 * area] = 1 + np.arange(30 * area) // area
+        return labels.reshape(2 * maps.shape[1], 2 * maps.shape[2])
+
+    monkeypatch.setattr("plateline.models.predict.maps_at", look)
+    image = np.random.default_rng(0).random((side, side), np.float32)
+    *_, size = find(image, trained(), decode, diameter_px=0, mirrors=0)
+    assert size == pytest.approx(25, rel=0.05)
+    factor = scale_factor(20.0, size)
+    assert factors == [1.0, factor, factor][:looks]
+    assert sides == ([side, side] if looks == 2 else [384, int(384 / factor), side])
 
 
 def test_small_nuclei_are_dropped():

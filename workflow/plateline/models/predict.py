@@ -23,11 +23,13 @@ from plateline.models.unet import STRIDE, fold_norms, from_arrays, placed
 # Larger inputs go through the network in tiles of at most this side, each with a margin that is thrown away: a fifth of
 # the work where two tiles of half the side would do, so that most cameras' images are one tile.
 _TILE_PX, _MARGIN_PX = 2048, 64
-# Nuclei within this factor of the network's own scale are left at theirs: rescaling would gain nothing.
+# Nuclei within this factor of the network's own scale are left at theirs: rescaling would gain nothing. Enlarging small
+# ones less than fully costs sharpness of their outlines, of all methods but `boundary` most.
 _NEAR = 1.15
 # Sides of the middle of an input from which the size of its nuclei is read: the larger one where the smaller has too
-# few nuclei; and how often scales are tried.
-_SAMPLES_PX, _ENOUGH, _TRIES = (384, 768), 25, 3
+# few nuclei; the share of an image from which the whole is looked at, as its maps may then be used; and how often
+# scales are tried.
+_SAMPLES_PX, _ENOUGH, _WHOLE, _TRIES = (384, 768), 25, 0.5, 3
 # The usual nucleus: this share of the area of all lies in smaller ones. It is about the median one, but many specks
 # weigh no more than a nucleus. Its diameter is told in steps of an eighth of an octave, so that the last digit of a
 # map, which differs between devices, seldom changes the scale.
@@ -146,8 +148,9 @@ def find(
     """
     seen = unit(image)
     looked: dict[float, Maps] = {}
-    size = diameter_px or estimate_diameter(seen, trained, decode, looked)
-    factor = scale_factor(trained.diameter_px, size)
+    own = trained.diameter_px
+    known = (diameter_px, scale_factor(own, diameter_px)) if diameter_px else None
+    size, factor = known or look_for_size(seen, trained, decode, looked)
     maps = looked[factor] if factor in looked and not mirrors else maps_at(seen, trained, factor, mirrors)
     maps = _enlarged(maps, trained.target, image.shape)
     return _nearest(decode(maps), image.shape), _bilinear(maps[:1], image.shape)[0], size
@@ -159,10 +162,10 @@ def scale_factor(own_px: float, size_px: float) -> float:
     return 1.0 if 1 / _NEAR < factor < _NEAR else float(np.clip(factor, *_FACTORS))
 
 
-def estimate_diameter(
+def look_for_size(
     seen: npt.NDArray[np.float32], trained: Trained, decode: Decoder, looked: dict[float, Maps]
-) -> float:
-    """Diameter of a usual nucleus in the middle of an image, pixels, as the network itself finds them.
+) -> tuple[float, float]:
+    """Diameter of a usual nucleus in the middle of an image, as the network itself finds them, and the scale to use.
 
     Parameters
     ----------
@@ -175,8 +178,11 @@ def estimate_diameter(
 
     Returns
     -------
-    float
-        The network's own diameter where no nucleus is found at any scale.
+    size : float
+        Pixels; the network's own diameter where no nucleus is found at any scale.
+    factor : float
+        By how much the image is enlarged: where two looks agree on the size, the second one's, which may be in
+        `looked`.
 
     Notes
     -----
@@ -188,11 +194,10 @@ def estimate_diameter(
         areas = _areas(seen, trained, decode, factor, looked)
         if not areas.size:
             break
-        found = usual_diameter(areas / factor**2)
-        settled, size = max(found, size) < _NEAR * min(found, size), found
-        if settled:
-            break
-    return size
+        before, size = size, usual_diameter(areas / factor**2)
+        if max(before, size) < _NEAR * min(before, size):
+            return size, factor
+    return size, scale_factor(trained.diameter_px, size)
 
 
 def usual_diameter(areas: npt.NDArray) -> float:
@@ -221,9 +226,10 @@ def _areas(
 
 
 def _middle(seen: npt.NDArray, side: float) -> npt.NDArray:
-    """The middle of an image, no longer than a side."""
-    cuts = [slice(max(0, int((own - side) / 2)), max(0, int((own - side) / 2)) + int(side)) for own in seen.shape]
-    return seen[tuple(cuts)]
+    """The middle of an image, no longer than a side; the whole where that is half of it or more."""
+    starts = [max(0, int((own - side) / 2)) for own in seen.shape]
+    middle = seen[tuple(slice(start, start + int(side)) for start in starts)]
+    return middle if middle.size < _WHOLE * seen.size else seen
 
 
 def maps_at(seen: npt.NDArray[np.float32], trained: Trained, factor: float, mirrors: int) -> Maps:
