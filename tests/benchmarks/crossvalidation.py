@@ -1,12 +1,12 @@
 """What a network method is worth on sources of images that it was never trained on.
 
-``python tests/benchmarks/crossvalidation.py [--method NAME] [--models DIR] [--transfer]``. The training split of the
+``python tests/benchmarks/crossvalidation.py --models DIR [--method NAME] [--transfer]``. The training split of the
 DSB 2018 nuclei is dealt into folds, whole sources together (`groups.sources`); each fold is scored by a network that
-was trained on the others. With `--models`, that folder holds `fold0.safetensors`, ... as ``segment_fit_screen`` made
-them with ``folds`` and ``fold`` set, and only the scoring is done; else each is trained here, which wants a GPU. The
-weights of the last step are taken, so that the held-out images choose nothing. The worst stratum is that among sizes of
-ten images or more. With `--transfer` all images of the commonest size are held out at once (`transfer.safetensors`):
-other microscopes.
+was trained on the others. The folder of `--models` holds `fold0.safetensors`, ... as ``segment_fit_screen`` made them
+with ``folds`` and ``fold`` set; one that is not there is trained and kept there, which wants a GPU. The weights of the
+last step are taken, so that the held-out images choose nothing. The worst stratum is that among sizes of ten images or
+more. With `--transfer` all images of the commonest size are held out at once (`transfer.safetensors`): other
+microscopes; the tables by fold then stand beside those of the networks of the folds.
 """
 
 import argparse
@@ -19,32 +19,43 @@ from segmentation import show
 from shipped import DEFAULTS, ROOT
 
 from plateline import metrics, store
-from plateline.models import training
+from plateline.models import groups, training
 from plateline.models.fit import TARGETS, fit
 
 DATA = Path(os.environ.get("PLATELINE_DATA", ROOT.parent / "shared" / "data")) / "dsb2018_fluo" / "train"
 DIAMETERS_PX = (0, 12, 24, np.inf)
 
 
+def folds_of(pairs: list[dict], count: int) -> np.ndarray:
+    """The fold (N,) of each image, as a training with ``folds`` has them."""
+    return groups.folds(training.sources(pairs), [pair["image"].shape for pair in pairs], count=count, seed=0)
+
+
 def parts_of(pairs: list[dict], given: argparse.Namespace) -> dict[str, np.ndarray]:
     """Which images each network is scored on and has not seen, by its name."""
-    source = training.sources(pairs)
     if not given.transfer:
-        folds = given.only or range(given.folds)
-        return {f"fold{n}": training.hold_out(pairs, source, folds=given.folds, fold=n, seed=0) for n in folds}
-    sizes = pd.Series([pair["image"].shape for pair in pairs])
+        fold = folds_of(pairs, given.folds)
+        return {f"fold{n}": fold == n for n in given.only or range(given.folds)}
+    source, sizes = training.sources(pairs), pd.Series([pair["image"].shape for pair in pairs])
     return {"transfer": np.isin(source, source[sizes == sizes.mode()[0]])}
 
 
 def weights_of(name: str, pairs: list[dict], held_out: np.ndarray, given: argparse.Namespace) -> dict:
-    """Weights of a network that has not seen the images it is scored on."""
-    if given.models:
-        return store.read_model(str(given.models / f"{name}.safetensors"))["arrays"]
+    """Weights of a network that has not seen the images it is scored on, from its file or trained into it."""
+    path = given.models / f"{name}.safetensors"
+    if not path.exists():
+        given.models.mkdir(parents=True, exist_ok=True)
+        card = {"method": given.method, "diameter_px": DEFAULTS["fit"]["diameter_px"]}
+        store.save_model(train(pairs, held_out, given), card, path)
+    return store.read_model(str(path))["arrays"]
+
+
+def train(pairs: list[dict], held_out: np.ndarray, given: argparse.Namespace) -> dict:
+    """Weights of the last step of a training on the images that are not held out."""
     section = DEFAULTS["fit"] | {"steps": given.steps, "check_steps": given.steps, "batch": given.batch}
     images, labels = [pair["image"] for pair in pairs], [pair["labels"] for pair in pairs]
     about = {"source": training.sources(pairs), "method": given.method, "recipe": training.recipe_of(section)}
-    checks = fit(images, labels, held_out, **about, begin={})
-    return list(checks)[-1].weights
+    return list(fit(images, labels, held_out, **about, begin={}))[-1].weights
 
 
 def diameter_px(labels: np.ndarray) -> float:
@@ -53,13 +64,24 @@ def diameter_px(labels: np.ndarray) -> float:
     return float(np.sqrt(4 / np.pi * np.median(areas[areas > 0])))
 
 
+def strata(pairs: list[dict], folds: int) -> pd.DataFrame:
+    """What each image is counted under, by its name: ``fold``, ``size`` and ``nuclei``, as text."""
+    shapes, sizes = [pair["image"].shape for pair in pairs], [diameter_px(pair["labels"]) for pair in pairs]
+    columns = {
+        "fold": [f"fold {number}" for number in folds_of(pairs, folds)],
+        "size": [f"{y:5d} x {x}" for y, x in shapes],
+        "nuclei": pd.cut(sizes, DIAMETERS_PX).astype(str) + " px",
+    }
+    return pd.DataFrame(columns, [pair["name"] for pair in pairs])
+
+
 def main() -> None:
     """Score every part, print the tables, then the line of figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", default=str(DATA / "images"))
     parser.add_argument("--masks", default=str(DATA / "masks"))
     parser.add_argument("--method", default=DEFAULTS["method"], choices=list(TARGETS))
-    parser.add_argument("--models", type=Path)
+    parser.add_argument("--models", type=Path, required=True, help="folder of the networks, and of those trained here")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--only", type=int, nargs="+", help="folds to score; all of them if not given")
     parser.add_argument("--transfer", action="store_true", help="hold out the commonest size instead of folds")
@@ -72,12 +94,8 @@ def main() -> None:
         arrays = weights_of(name, pairs, held_out, given)
         judges = [pair for pair, out in zip(pairs, held_out, strict=True) if out]
         size = DEFAULTS["fit"]["diameter_px"]
-        tables.append(training.score(arrays, judges, method=given.method, diameter_px=size).assign(fold=name))
-    counts = pd.concat(tables, ignore_index=True)
-    sizes = {pair["name"]: f"{pair['image'].shape[0]:5d} x {pair['image'].shape[1]}" for pair in pairs}
-    nuclei = pd.Series({pair["name"]: diameter_px(pair["labels"]) for pair in pairs})
-    counts["size"] = counts["image"].map(sizes)
-    counts["nuclei"] = pd.cut(counts["image"].map(nuclei), DIAMETERS_PX).astype(str) + " px"
+        tables.append(training.score(arrays, judges, method=given.method, diameter_px=size))
+    counts = pd.concat(tables, ignore_index=True).join(strata(pairs, given.folds), on="image")
     scores = metrics.scores(counts)
     show("all", scores)
     worst = 1.0
