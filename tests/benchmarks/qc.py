@@ -102,9 +102,9 @@ def auroc(sharp: pd.Series, blurred: pd.Series) -> float:
 
 def flag(metrics: pd.DataFrame) -> pd.DataFrame:
     """The flags of the shipped config."""
-    options = dict(yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["qc"]["plate"])
-    del options["drift_correlation"]
-    return qc.flag_fields(metrics, **options)
+    section = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["qc"]["plate"]
+    limits = {name: value for name, value in section.items() if name not in ("drift_correlation", "roles")}
+    return qc.flag_fields(metrics, **limits)
 
 
 def share_found(sharp: pd.DataFrame, blurred: pd.DataFrame) -> float:
