@@ -205,7 +205,7 @@ def test_nuclei_of_any_size_are_found_once_their_size_is(factor):
 
 
 @pytest.mark.parametrize(("side", "looks"), [(400, 2), (900, 3)])
-def test_the_look_that_agrees_is_the_last_one_where_it_was_at_most_of_the_image(monkeypatch, side, looks):
+def test_the_look_that_finds_its_own_size_is_the_last_one_where_it_saw_the_whole(monkeypatch, side, looks):
     sides, factors = [], []
 
     def look(seen, trained, factor, mirrors):

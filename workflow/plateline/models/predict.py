@@ -23,8 +23,8 @@ from plateline.models.unet import STRIDE, fold_norms, from_arrays, placed
 # Larger inputs go through the network in tiles of at most this side, each with a margin that is thrown away: a fifth of
 # the work where two tiles of half the side would do, so that most cameras' images are one tile.
 _TILE_PX, _MARGIN_PX = 2048, 64
-# Nuclei within this factor of the network's own scale are left at theirs: rescaling would gain nothing. Enlarging small
-# ones less than fully costs sharpness of their outlines, of all methods but `boundary` most.
+# Nuclei within this factor of the network's own scale are left at theirs: rescaling would gain nothing. Others are
+# brought to it fully: small ones that are enlarged less are outlined less well.
 _NEAR = 1.15
 # Sides of the middle of an input from which the size of its nuclei is read: the larger one where the smaller has too
 # few nuclei; the share of an image from which the whole is looked at, as its maps may then be used; and how often
@@ -148,9 +148,10 @@ def find(
     """
     seen = unit(image)
     looked: dict[float, Maps] = {}
-    own = trained.diameter_px
-    known = (diameter_px, scale_factor(own, diameter_px)) if diameter_px else None
-    size, factor = known or look_for_size(seen, trained, decode, looked)
+    if diameter_px:
+        size, factor = diameter_px, scale_factor(trained.diameter_px, diameter_px)
+    else:
+        size, factor = look_for_size(seen, trained, decode, looked)
     maps = looked[factor] if factor in looked and not mirrors else maps_at(seen, trained, factor, mirrors)
     maps = _enlarged(maps, trained.target, image.shape)
     return _nearest(decode(maps), image.shape), _bilinear(maps[:1], image.shape)[0], size
@@ -181,8 +182,8 @@ def look_for_size(
     size : float
         Pixels; the network's own diameter where no nucleus is found at any scale.
     factor : float
-        By how much the image is enlarged: where two looks agree on the size, the second one's, which may be in
-        `looked`.
+        By how much the image is enlarged: where a look finds the size that it was made for, its own, so that its maps,
+        which `looked` may have, can be used.
 
     Notes
     -----
